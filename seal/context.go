@@ -1,0 +1,72 @@
+package seal
+
+import (
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding"
+	"errors"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// hpkeContext is what RFC 9180's key schedule (section 5.1) leaves for messages: the
+// AEAD under its key, and the nonce of sequence number 0. circl computes it, but
+// its own Seal and Open allocate their output; with the AEAD itself that can be
+// done in place.
+type hpkeContext struct {
+	aead      cipher.AEAD
+	baseNonce []byte
+}
+
+// newSealContext encapsulates to k in base mode.
+func newSealContext(k *PublicKey, info []byte) (enc []byte, _ *hpkeContext, err error) {
+	p := &suites[k.suite]
+	sender, err := p.hpke().NewSender(k.kem, info)
+	if err != nil {
+		return nil, nil, err
+	}
+	enc, sealer, err := sender.Setup(rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, err := contextOf(p, sealer)
+	return enc, ctx, err
+}
+
+// newOpenContext decapsulates enc with k in base mode.
+func newOpenContext(k *PrivateKey, enc, info []byte) (*hpkeContext, error) {
+	p := &suites[k.public.suite]
+	receiver, err := p.hpke().NewReceiver(k.secret.kem, info)
+	if err != nil {
+		return nil, err
+	}
+	opener, err := receiver.Setup(enc)
+	if err != nil {
+		return nil, err
+	}
+	return contextOf(p, opener)
+}
+
+// contextOf takes key and base nonce out of circl's marshalled form, whose
+// fields circl documents at its MarshalBinary.
+func contextOf(p *suiteParams, circl encoding.BinaryMarshaler) (*hpkeContext, error) {
+	raw, err := circl.MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	var exporter, key, nonce cryptobyte.String
+	s := cryptobyte.String(raw)
+	if !s.Skip(7) || // role, kem_id, kdf_id, aead_id
+		!s.ReadUint8LengthPrefixed(&exporter) ||
+		!s.ReadUint8LengthPrefixed(&key) ||
+		!s.ReadUint8LengthPrefixed(&nonce) ||
+		len(key) != int(p.aead.KeySize()) || len(nonce) != int(p.aead.NonceSize()) {
+		return nil, errors.New("circl's marshalled context has an unknown form")
+	}
+	aead, err := p.aead.New(key)
+	if err != nil {
+		return nil, err
+	}
+	return &hpkeContext{aead: aead, baseNonce: append([]byte(nil), nonce...)}, nil
+}
