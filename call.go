@@ -1,0 +1,380 @@
+package sealhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strconv"
+
+	"github.com/sealhttp/sealhttp/seal"
+)
+
+// Call is one request that is not simply passed on: its body was opened, its
+// response is to be sealed, or both. [Middleware.Handler] and the adapters of
+// routers stand on it:
+//
+//	call, err := m.Begin(w, r)
+//	if err != nil {
+//		m.Refuse(w, r, err)
+//		return
+//	}
+//	if call == nil { // in plaintext
+//		next.ServeHTTP(w, r)
+//		return
+//	}
+//	defer call.Close()
+//	next.ServeHTTP(call.Writer, call.Request)
+//	err = call.Finish()
+//
+// The methods of a nil *Call do nothing.
+type Call struct {
+	// Request is what the handler is to get: the opened request.
+	Request *http.Request
+	// Writer is what the handler is to write to. It is the w that Begin was given
+	// if only the request was sealed.
+	Writer http.ResponseWriter
+
+	m        *Middleware
+	w        http.ResponseWriter
+	incoming *http.Request
+	info     CallInfo // what the request's context points to
+	body     *openedBody
+	response responseWriter // nil if Writer is Begin's w
+	finished bool
+	closed   bool
+	err      error // why the response could not be sealed
+}
+
+// responseWriter is a Writer of ours.
+type responseWriter interface {
+	http.ResponseWriter
+	// finish sends what is still to be sent. From then on, as from close on, the
+	// writer refuses every byte.
+	finish() error
+	close()
+	sent() (status int, bytes int64)
+}
+
+// Begin looks at a request and, if it is sealed, opens it. It returns a nil Call
+// for a call in plaintext: go on with w and r. An error, which holds an [*Error],
+// means that the call is to be refused: see [Middleware.Refuse]. Until then
+// nothing was written to w but Vary.
+//
+// w must be the server's own writer, or one that hands on what is written to it.
+func (m *Middleware) Begin(w http.ResponseWriter, r *http.Request) (*Call, error) {
+	addVary(w.Header())
+	if isPreflight(r) {
+		return m.beginPreflight(w, r), nil
+	}
+	outer, nested := FromContext(r.Context())
+	call, err := m.begin(w, r, outer)
+	if err != nil {
+		m.logRefusal(r, err)
+		m.observe(r, Event{CallInfo: outer, Code: err.Code, Status: err.Status, Err: err})
+		return nil, err
+	}
+	if call == nil && !nested {
+		m.observe(r, Event{})
+	}
+	return call, nil
+}
+
+// Refuse answers a call with the error that [Middleware.Begin] returned, through
+// the error handler if [WithErrorHandler] set one.
+func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	m.errorHandler(w, r, err)
+}
+
+// begin is Begin for all but preflights. outer is what a Middleware further out
+// has done.
+func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInfo) (*Call, *Error) {
+	a, err := readAsks(r, outer)
+	if err != nil {
+		return nil, asError(err)
+	}
+	policy, err := m.policyOf(r)
+	if err != nil {
+		return nil, newError(CodePolicyUnavailable, http.StatusServiceUnavailable, err)
+	}
+	v, err := decide(policy, r.Method, a)
+	if err != nil {
+		return nil, asError(err)
+	}
+	if v == (verdict{}) {
+		return nil, nil
+	}
+
+	call := &Call{m: m, w: w, incoming: r, info: outer, Writer: w}
+	infoRequest, infoResponse, err := m.info(r)
+	if err != nil {
+		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+	}
+	keys, err := m.keys.ServerKeys(r.Context())
+	if err == nil && keys == nil {
+		err = errors.New("the server's key set is nil")
+	}
+	if err != nil {
+		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+	}
+	var clientKey *seal.PublicKey
+	if v.seal {
+		var e *Error
+		if clientKey, e = m.clientKey(r, keys); e != nil {
+			return nil, e
+		}
+		call.info.Profile = MessageProfile
+		call.info.ResponseSealed = true
+		call.info.CallerKeyID = clientKey.ID()
+	}
+	if v.open {
+		if e := call.open(w, keys, infoRequest, policy); e != nil {
+			return nil, e
+		}
+	}
+	call.Request = call.openedRequest(v)
+	if v.seal {
+		call.response = &sealingWriter{
+			w:        w,
+			key:      clientKey,
+			info:     infoResponse,
+			head:     r.Method == http.MethodHead,
+			limit:    m.maxResponse,
+			declared: -1,
+		}
+		call.Writer = call.response
+	}
+	return call, nil
+}
+
+func (m *Middleware) policyOf(r *http.Request) (Policy, error) {
+	if m.policyFunc == nil {
+		return m.policy, nil
+	}
+	p, err := m.policyFunc(r)
+	if err == nil && !p.valid() {
+		err = fmt.Errorf("Policy(%d) is no policy", p)
+	}
+	return p, err
+}
+
+// clientKey finds the key to seal the response to.
+func (m *Middleware) clientKey(r *http.Request, keys *seal.KeySet) (*seal.PublicKey, *Error) {
+	if m.clientKeys == nil {
+		return nil, newError(CodeNoClientKey, http.StatusNotAcceptable, errors.New("the Middleware has no client keys: see WithClientKeys"))
+	}
+	key, err := m.clientKeys.ClientKey(r)
+	switch {
+	case errors.Is(err, ErrNoClientKey) || err == nil && key == nil:
+		return nil, newError(CodeNoClientKey, http.StatusNotAcceptable, err)
+	case err != nil:
+		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+	case keys.Holds(key):
+		return nil, newError(CodeNoClientKey, http.StatusNotAcceptable, fmt.Errorf("the caller's key %d is a key of this server, which the caller cannot have", key.ID()))
+	}
+	return key, nil
+}
+
+// open reads the request's body and opens it in place. A body that turns out to
+// have no byte is no message.
+func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, policy Policy) *Error {
+	r := c.incoming
+	if isEncoded(r.Header) {
+		return newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, errors.New("a Content-Encoding over a sealed body"))
+	}
+	if len(r.Header["Sealed-Content-Type"]) > 1 {
+		return newError(CodeMalformed, http.StatusBadRequest, errSealedContentTypeLines)
+	}
+	limit := c.m.maxRequest + int64(keys.MaxOverhead())
+	if r.ContentLength > limit {
+		return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, nil)
+	}
+	buf := newBuffer(int(min(max(r.ContentLength+1, minBuffer), firstReading)))
+	_, err := buf.readFrom(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit)
+	read := len(buf.b)
+	if err != nil {
+		buf.free(read)
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, err)
+		}
+		return newError(CodeMalformed, http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
+	}
+	if read == 0 {
+		buf.free(read)
+		_, err := decide(policy, r.Method, asks{reply: replySealed})
+		if err != nil {
+			return asError(err)
+		}
+		return nil
+	}
+	plaintext, key, err := keys.OpenInPlace(buf.b, info)
+	if err != nil {
+		buf.free(read)
+		return newError(codeOfOpening(err), http.StatusBadRequest, err)
+	}
+	if int64(len(plaintext)) > c.m.maxRequest {
+		buf.free(read)
+		return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, nil)
+	}
+	c.info.Profile = MessageProfile
+	c.info.RequestSealed = true
+	c.info.KeyID = key.ID()
+	c.body = &openedBody{buf: buf, used: read, rest: plaintext}
+	return nil
+}
+
+// codeOfOpening tells the errors of [seal.KeySet.Open] apart as the wire format does.
+func codeOfOpening(err error) Code {
+	switch {
+	case errors.Is(err, seal.ErrMalformed):
+		return CodeMalformed
+	case errors.Is(err, seal.ErrUnknownKey):
+		return CodeUnknownKey
+	}
+	return CodeDecryptionFailed
+}
+
+// openedRequest makes the request for the handler: what it would have been in
+// plaintext.
+func (c *Call) openedRequest(v verdict) *http.Request {
+	r := c.incoming.WithContext(context.WithValue(c.incoming.Context(), callInfoKey{}, &c.info))
+	r.Header = maps.Clone(r.Header)
+	if v.open || v.retype {
+		n := 0
+		r.Body = http.NoBody
+		if c.body != nil {
+			if n = len(c.body.rest); n > 0 {
+				r.Body = c.body
+			}
+		}
+		r.ContentLength = int64(n)
+		r.Header["Content-Length"] = []string{strconv.Itoa(n)}
+		r.TransferEncoding = nil
+		r.Trailer = nil
+		delete(r.Header, "Trailer")
+		contentType := c.m.defaultContentType
+		if sealed := r.Header.Get("Sealed-Content-Type"); sealed != "" {
+			contentType = sealed
+		}
+		r.Header["Content-Type"] = []string{contentType}
+	}
+	delete(r.Header, "Sealed-Content-Type")
+	if v.seal {
+		// What the handler would make of these could not be sealed, or would be
+		// part of a plaintext that the caller never sees as one.
+		delete(r.Header, "Accept-Encoding")
+		delete(r.Header, "Range")
+		delete(r.Header, "If-Range")
+		if accept := withoutSealed(r.Header["Accept"]); accept != nil {
+			r.Header["Accept"] = accept
+		} else {
+			delete(r.Header, "Accept")
+		}
+	}
+	return r
+}
+
+// Finish seals the response and sends it. It is for a normal return of the
+// handler only: after a panic, a half response would look whole.
+//
+// It returns an error that holds an [*Error] of [CodeResponseTooLarge] or
+// [CodeUnsupportedContentEncoding] after it has answered so, and otherwise errors
+// of the connection. If the handler declared a Content-Length and wrote less,
+// Finish panics with http.ErrAbortHandler, since a plaintext caller would see the
+// connection break. Finish may be called once.
+func (c *Call) Finish() error {
+	if c == nil || c.finished {
+		return nil
+	}
+	c.finished = true
+	c.incoming.Pattern = c.Request.Pattern // a router inside has set it; loggers outside read it
+	if c.response == nil {
+		return nil
+	}
+	err := c.response.finish()
+	if err == nil {
+		return nil
+	}
+	c.err = err
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+		c.info.ResponseSealed, c.info.CallerKeyID = false, 0
+		c.m.log().LogAttrs(c.incoming.Context(), slog.LevelError, "sealhttp: the response could not be sealed",
+			slog.String("code", string(e.Code)), slog.Any("error", err))
+		c.m.Refuse(c.w, c.incoming, err)
+	case errors.Is(err, errShortResponse):
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// Close ends the call. It is to be deferred, since a handler may panic: from then
+// on the Writer refuses every byte with [ErrCallClosed] and the opened body every
+// read, and temporary files of a parsed multipart form are removed.
+func (c *Call) Close() {
+	if c == nil || c.closed {
+		return
+	}
+	c.closed = true
+	if c.response != nil {
+		c.response.close()
+	}
+	if c.body != nil {
+		_ = c.body.Close()
+	}
+	if form := c.Request.MultipartForm; form != nil && form != c.incoming.MultipartForm {
+		_ = form.RemoveAll()
+	}
+	if !c.finished && c.err == nil {
+		c.err = errNotFinished
+	}
+	event := Event{CallInfo: c.info, Err: c.err}
+	var e *Error
+	if errors.As(c.err, &e) {
+		event.Code, event.Status = e.Code, e.Status
+	} else {
+		event.Status, _ = c.Sent()
+	}
+	c.m.observe(c.incoming, event)
+}
+
+var errNotFinished = errors.New("sealhttp: the handler did not return normally")
+
+// Sent tells the status and the number of body bytes that were sent, sealed, for
+// loggers outside. Both are 0 before Finish, and where the Writer is Begin's own w.
+func (c *Call) Sent() (status int, bytes int64) {
+	if c == nil || c.response == nil {
+		return 0, 0
+	}
+	return c.response.sent()
+}
+
+func (m *Middleware) observe(r *http.Request, e Event) {
+	if m.observer != nil {
+		m.observer(r, e)
+	}
+}
+
+func (m *Middleware) logRefusal(r *http.Request, e *Error) {
+	level := slog.LevelDebug
+	if e.Status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	logger := m.log()
+	if !logger.Enabled(r.Context(), level) {
+		return
+	}
+	logger.LogAttrs(r.Context(), level, "sealhttp: call refused",
+		slog.String("code", string(e.Code)), slog.Int("status", e.Status), slog.Any("error", e))
+}
+
+// asError returns the *Error in an error of ours.
+func asError(err error) *Error {
+	var e *Error
+	errors.As(err, &e)
+	return e
+}
