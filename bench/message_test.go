@@ -1,0 +1,278 @@
+// Package bench measures what sealhttp costs, each row beside its floor in the
+// same run:
+//
+//	go test -bench . ./bench
+//
+// Rows are named so that benchstat can compare and pivot them:
+//
+//	go test -bench Message -count 10 ./bench | benchstat -col /by -
+package bench
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"testing"
+
+	"github.com/cloudflare/circl/hpke"
+	"github.com/cloudflare/circl/kem"
+
+	"github.com/sealhttp/sealhttp"
+	"github.com/sealhttp/sealhttp/keyring"
+	"github.com/sealhttp/sealhttp/seal"
+)
+
+var sizes = []struct {
+	name  string
+	bytes int
+}{{"0B", 0}, {"1KiB", 1 << 10}, {"16KiB", 16 << 10}, {"1MiB", 1 << 20}}
+
+// party is both ends of a call in one suite, for sealhttp and for bare circl.
+type party struct {
+	suite          seal.Suite
+	server, client *seal.PrivateKey
+	circl          hpke.Suite
+	serverKEM      kem.PrivateKey
+	clientKEM      kem.PublicKey
+}
+
+func newParty(b *testing.B, suite seal.Suite) *party {
+	b.Helper()
+	p := &party{suite: suite}
+	var err error
+	if p.server, err = seal.GenerateKey(suite); err != nil {
+		b.Fatal(err)
+	}
+	if p.client, err = seal.GenerateKey(suite); err != nil {
+		b.Fatal(err)
+	}
+	p.circl = map[seal.Suite]hpke.Suite{
+		seal.X25519AES256GCM:        hpke.NewSuite(hpke.KEM_X25519_HKDF_SHA256, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM),
+		seal.X25519AES128GCM:        hpke.NewSuite(hpke.KEM_X25519_HKDF_SHA256, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES128GCM),
+		seal.X25519ChaCha20Poly1305: hpke.NewSuite(hpke.KEM_X25519_HKDF_SHA256, hpke.KDF_HKDF_SHA256, hpke.AEAD_ChaCha20Poly1305),
+		seal.P256AES256GCM:          hpke.NewSuite(hpke.KEM_P256_HKDF_SHA256, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM),
+		seal.P256AES128GCM:          hpke.NewSuite(hpke.KEM_P256_HKDF_SHA256, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES128GCM),
+		seal.XWingAES256GCM:         hpke.NewSuite(hpke.KEM_XWING, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM),
+	}[suite]
+	id, _, _ := p.circl.Params()
+	if p.serverKEM, err = id.Scheme().UnmarshalBinaryPrivateKey(p.server.Bytes()); err != nil {
+		b.Fatal(err)
+	}
+	p.serverKEM.Public() // computed on first use
+	if p.clientKEM, err = id.Scheme().UnmarshalBinaryPublicKey(p.client.Public().Bytes()); err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+// middleware is what a service mounts, with a key for every caller.
+func (p *party) middleware(b *testing.B) *sealhttp.Middleware {
+	b.Helper()
+	ring, err := keyring.New(p.server)
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := p.client.Public()
+	m, err := sealhttp.New(ring, sealhttp.WithClientKeys(sealhttp.ClientKeysFunc(
+		func(*http.Request) (*seal.PublicKey, error) { return client, nil })))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// message seals a request's body.
+func (p *party) message(b *testing.B, size int) []byte {
+	b.Helper()
+	message, err := p.server.Public().Seal(nil, make([]byte, size), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return message
+}
+
+// BenchmarkMessage is one call through the handler, request opened and response
+// sealed, without sockets, beside its floors: circl alone on the same bytes
+// (by=circl), and, for AES, the AEAD alone, in place (by=aead).
+func BenchmarkMessage(b *testing.B) {
+	for _, suite := range seal.Suites() {
+		p := newParty(b, suite)
+		for _, size := range sizes {
+			name := fmt.Sprintf("profile=message/suite=%v/size=%s", suite, size.name)
+			b.Run(name+"/by=sealhttp", func(b *testing.B) {
+				handler := p.middleware(b).Handler(reply(size.bytes))
+				call := newCall(http.MethodPost, p.message(b, size.bytes))
+				call.request.Header.Set("Content-Type", sealhttp.MediaType)
+				call.request.Header.Set("Accept", sealhttp.MediaType)
+				measure(b, 2*size.bytes, func() {
+					if n := call.serve(handler); n != size.bytes+p.client.Public().Overhead() {
+						b.Fatalf("status %d, %d bytes", call.writer.status, n)
+					}
+				})
+			})
+			b.Run(name+"/by=circl", func(b *testing.B) { p.bareCircl(b, size.bytes) })
+			if suite == seal.X25519AES256GCM {
+				b.Run(name+"/by=aead", func(b *testing.B) { rawAEAD(b, size.bytes) })
+			}
+		}
+	}
+}
+
+// bareCircl opens and seals with circl's own API, as a handler by hand would.
+func (p *party) bareCircl(b *testing.B, size int) {
+	message := p.message(b, size)[len("\x01")+4:]
+	encLen := len(message) - size - 16
+	body := make([]byte, size)
+	measure(b, 2*size, func() {
+		receiver, err := p.circl.NewReceiver(p.serverKEM, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		opener, err := receiver.Setup(message[:encLen])
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := opener.Open(message[encLen:], nil); err != nil {
+			b.Fatal(err)
+		}
+		sender, err := p.circl.NewSender(p.clientKEM, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, sealer, err := sender.Setup(nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := sealer.Seal(body, nil); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+// rawAEAD is AES-256-GCM in place over the bytes of both directions.
+func rawAEAD(b *testing.B, size int) {
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		b.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		b.Fatal(err)
+	}
+	nonce := make([]byte, aead.NonceSize())
+	buf := make([]byte, size, size+aead.Overhead())
+	measure(b, 2*size, func() {
+		sealed := aead.Seal(buf[:0], nonce, buf, nil)
+		if _, err := aead.Open(buf[:0], nonce, sealed, nil); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+// BenchmarkPlaintext is a call in plaintext: the handler alone, and behind a
+// Middleware.
+func BenchmarkPlaintext(b *testing.B) {
+	p := newParty(b, seal.X25519AES256GCM)
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, by := range []string{"handler", "sealhttp"} {
+			b.Run(fmt.Sprintf("method=%s/by=%s", method, by), func(b *testing.B) {
+				handler := reply(64)
+				if by == "sealhttp" {
+					handler = p.middleware(b).Handler(handler)
+				}
+				call := newCall(method, nil)
+				if method == http.MethodPost {
+					call = newCall(method, make([]byte, 64))
+				}
+				call.request.Header.Set("Content-Type", "application/json")
+				call.request.Header.Set("Accept", "application/json, text/plain;q=0.9, */*;q=0.8")
+				measure(b, 0, func() {
+					if call.serve(handler); call.writer.status != http.StatusOK {
+						b.Fatalf("status %d", call.writer.status)
+					}
+				})
+			})
+		}
+	}
+}
+
+func measure(b *testing.B, bytes int, op func()) {
+	b.ReportAllocs()
+	b.SetBytes(int64(bytes))
+	for b.Loop() {
+		op()
+	}
+}
+
+// reply is a handler that reads the request's body and writes size bytes.
+func reply(size int) http.Handler {
+	body := make([]byte, size)
+	contentType := []string{"application/octet-stream"}
+	contentLength := []string{strconv.Itoa(size)}
+	scratch := make([]byte, 32<<10)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for {
+			if _, err := r.Body.Read(scratch); err == io.EOF {
+				break
+			} else if err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+		}
+		h := w.Header()
+		h["Content-Type"] = contentType
+		h["Content-Length"] = contentLength
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(body)
+	})
+}
+
+// call is one request and its writer, used again and again, so that a row shows
+// what serving costs and not what making the request does.
+type call struct {
+	request *http.Request
+	message []byte
+	body    body
+	writer  discardWriter
+}
+
+type body struct{ bytes.Reader }
+
+func (*body) Close() error { return nil }
+
+// discardWriter is an http.ResponseWriter that counts.
+type discardWriter struct {
+	header http.Header
+	status int
+	n      int
+}
+
+func (w *discardWriter) Header() http.Header         { return w.header }
+func (w *discardWriter) WriteHeader(status int)      { w.status = status }
+func (w *discardWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p), nil }
+
+func newCall(method string, message []byte) *call {
+	c := &call{message: message, writer: discardWriter{header: make(http.Header)}}
+	c.request = &http.Request{
+		Method: method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header), Host: "api.example.com", RequestURI: "/events",
+		Body: http.NoBody, ContentLength: int64(len(message)),
+	}
+	return c
+}
+
+// serve serves the call and returns the length of the response's body.
+func (c *call) serve(handler http.Handler) int {
+	clear(c.writer.header)
+	c.writer.status, c.writer.n = 0, 0
+	if c.message != nil {
+		c.body.Reset(c.message)
+		c.request.Body = &c.body
+	}
+	handler.ServeHTTP(&c.writer, c.request)
+	return c.writer.n
+}
