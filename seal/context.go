@@ -36,7 +36,7 @@ func newSealContext(k *PublicKey, info []byte) (enc []byte, _ *hpkeContext, err 
 // newOpenContext decapsulates enc with k in base mode.
 func newOpenContext(k *PrivateKey, enc, info []byte) (*hpkeContext, error) {
 	p := &suites[k.public.suite]
-	receiver, err := p.hpke().NewReceiver(k.secret.kem, info)
+	receiver, err := p.hpke().NewReceiver(k.secret().kem, info)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func (k *PublicKey) Equal(other *PublicKey) bool {
 	if k == nil || other == nil {
 		return k == other
 	}
-	return k.id == other.id && k.raw == other.raw && k.sameBytes(other)
+	return k.suite == other.suite && k.id == other.id && k.raw == other.raw && k.sameBytes(other)
 }
 
 // sameBytes reports whether both are the same key, under whatever id. Suites
@@ -109,9 +109,10 @@ func (k *PublicKey) Overhead() int { return k.HeaderLen() + tagSize }
 // [PrivateKey.Format]. To store it use [PrivateKey.Bytes], encrypted.
 type PrivateKey struct {
 	public *PublicKey
-	// Behind a pointer, so that not even printing a struct that holds the key in
-	// an unexported field shows it: fmt calls no methods there.
-	secret *secret
+	// Behind a function, into which nothing that prints by reflection can look. fmt
+	// calls no methods of what stands in an unexported field, and for a verb that is
+	// no pointer's, such as %s, it follows pointers there.
+	secret func() *secret
 	alone  *KeySet // the set of this key only
 }
 
@@ -170,9 +171,10 @@ func NewPrivateKey(suite Suite, id uint32, raw []byte, opts ...KeyOption) (*Priv
 	if err != nil {
 		return nil, keyError("private", suite, id, err)
 	}
+	s := &secret{bytes: bytes.Clone(raw), kem: sk}
 	k := &PrivateKey{
 		public: newPublicKey(suite, id, pub, pk, opts),
-		secret: &secret{bytes: bytes.Clone(raw), kem: sk},
+		secret: func() *secret { return s },
 	}
 	k.alone, err = NewKeySet(k)
 	return k, err
@@ -190,8 +192,10 @@ func (k *PrivateKey) Suite() Suite { return k.public.suite }
 // HasPrefix reports whether the key's messages start with Tink's five-byte prefix.
 func (k *PrivateKey) HasPrefix() bool { return !k.public.raw }
 
-// Bytes returns a copy of the KEM's serialized private key: the secret itself.
-func (k *PrivateKey) Bytes() []byte { return bytes.Clone(k.secret.bytes) }
+// Bytes returns a copy of the KEM's serialized private key, as it was given: the
+// secret itself. An X25519 key is not clamped by this, as RFC 9180, section 7.1.2,
+// has it for what is serialized; every use of it clamps.
+func (k *PrivateKey) Bytes() []byte { return bytes.Clone(k.secret().bytes) }
 
 func checkSuiteAndID(suite Suite, id uint32) error {
 	switch {

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -21,7 +22,7 @@ type KeySet struct {
 const maxRawKeys = 2
 
 // NewKeySet makes a set of a primary and other keys. It returns an error that
-// wraps [ErrInvalidKey] for a key that is nil, [ErrDuplicateKey] for two keys of
+// wraps [ErrInvalidKey] for a key that is nil or the zero PrivateKey, [ErrDuplicateKey] for two keys of
 // one id or of the same bytes, [ErrTooManyRawKeys] for more than two keys made
 // [WithoutPrefix].
 func NewKeySet(primary *PrivateKey, others ...*PrivateKey) (*KeySet, error) {
@@ -30,8 +31,8 @@ func NewKeySet(primary *PrivateKey, others ...*PrivateKey) (*KeySet, error) {
 		prefixed: make(map[uint32]*PrivateKey, 1+len(others)),
 	}
 	for i, k := range s.keys {
-		if k == nil {
-			return nil, fmt.Errorf("seal: key set: key %d of %d is nil: %w", i+1, len(s.keys), ErrInvalidKey)
+		if k == nil || k.public == nil {
+			return nil, fmt.Errorf("seal: key set: key %d of %d is none: %w", i+1, len(s.keys), ErrInvalidKey)
 		}
 		for _, earlier := range s.keys[:i] {
 			if earlier.ID() == k.ID() || earlier.public.sameBytes(k.public) {
@@ -73,8 +74,11 @@ func (s *KeySet) Lookup(id uint32) (*PrivateKey, bool) {
 
 // Holds reports whether the set has the private half of a public key, under
 // whatever id. A caller's key that the server itself holds is a mix-up: what is
-// sealed to it, the caller cannot open.
+// sealed to it, the caller cannot open. No set holds nil.
 func (s *KeySet) Holds(public *PublicKey) bool {
+	if public == nil {
+		return false
+	}
 	for _, k := range s.keys {
 		if k.public.sameBytes(public) {
 			return true
@@ -122,14 +126,15 @@ func (s *KeySet) OpenInPlace(message, info []byte) (plaintext []byte, key *Priva
 			break
 		}
 		h := min(k.public.HeaderLen(), len(message))
-		dst := message[:h:len(message)]
+		var saved []byte
 		if i+1 < len(trials) && trials[i+1] != nil {
 			// A failed trial destroys what it wrote over, and there is another to come.
-			dst = make([]byte, h, len(message))
+			saved = bytes.Clone(message[h:])
 		}
-		if out, err := k.open(dst, message, info); err == nil {
+		if out, err := k.open(message[:h:len(message)], message, info); err == nil {
 			return out[h:], k, nil
 		}
+		copy(message[h:], saved)
 	}
 	return nil, nil, otherwise
 }

@@ -15,8 +15,8 @@ import (
 //
 // To seal in place, without a copy, let the plaintext stand where its ciphertext
 // will: at dst[len(dst)+k.HeaderLen():], with [PublicKey.Overhead] bytes more in
-// dst's capacity than the plaintext is long. Any other overlap of plaintext and
-// dst's spare capacity panics, as [crypto/cipher.AEAD] does.
+// dst's capacity than the plaintext is long. Any other overlap of the plaintext
+// with its ciphertext panics, as [crypto/cipher.AEAD] does.
 //
 // With a validated key Seal fails for no reason that a caller can mend.
 func (k *PublicKey) Seal(dst, plaintext, info []byte) ([]byte, error) {
@@ -24,13 +24,17 @@ func (k *PublicKey) Seal(dst, plaintext, info []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal: encapsulate to key %d (%v): %w", k.id, k.suite, err)
 	}
+	start := len(dst)
 	dst = slices.Grow(dst, k.Overhead()+len(plaintext))
+	// The header comes last: it may stand where the plaintext is.
+	message := ctx.aead.Seal(dst[:start+k.HeaderLen()], ctx.baseNonce, plaintext, nil)
+	header := message[:start]
 	if !k.raw {
-		dst = append(dst, prefixVersion)
-		dst = binary.BigEndian.AppendUint32(dst, k.id)
+		header = append(header, prefixVersion)
+		header = binary.BigEndian.AppendUint32(header, k.id)
 	}
-	dst = append(dst, enc...)
-	return ctx.aead.Seal(dst, ctx.baseNonce, plaintext, nil), nil
+	copy(message[len(header):], enc)
+	return message, nil
 }
 
 // Open appends to dst the plaintext of a message that was sealed to this key with

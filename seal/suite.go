@@ -67,7 +67,8 @@ func Suites() []Suite {
 // lower case. The error for any other name wraps [ErrUnknownSuite].
 func ParseSuite(name string) (Suite, error) {
 	for _, s := range Suites() {
-		if strings.EqualFold(name, suites[s].name) {
+		// Of one length: Unicode folds letters of other alphabets to S and K too.
+		if n := suites[s].name; len(name) == len(n) && strings.EqualFold(name, n) {
 			return s, nil
 		}
 	}
