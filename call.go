@@ -42,7 +42,8 @@ type Call struct {
 	incoming *http.Request
 	info     CallInfo // what the request's context points to
 	body     *openedBody
-	response responseWriter // nil if Writer is Begin's w
+	response responseWriter  // nil if Writer is Begin's w
+	refusal  *countingWriter // what Finish has refused through, or nil
 	finished bool
 	closed   bool
 	err      error // why the response could not be sealed
@@ -65,15 +66,31 @@ type responseWriter interface {
 //
 // w must be the server's own writer, or one that hands on what is written to it.
 func (m *Middleware) Begin(w http.ResponseWriter, r *http.Request) (*Call, error) {
+	return m.beginWith(w, r, policyAnswer{})
+}
+
+// BeginWithPolicy is Begin with the answer of a policy function, in place of the
+// Middleware's own: for adapters whose routers know more than the request does. For a
+// preflight, which passes every policy, it makes no difference.
+func (m *Middleware) BeginWithPolicy(w http.ResponseWriter, r *http.Request, p Policy, err error) (*Call, error) {
+	return m.beginWith(w, r, policyAnswer{given: true, policy: p, err: err})
+}
+
+// policyAnswer is the policy that BeginWithPolicy was given.
+type policyAnswer struct {
+	given  bool
+	policy Policy
+	err    error
+}
+
+func (m *Middleware) beginWith(w http.ResponseWriter, r *http.Request, policy policyAnswer) (*Call, error) {
 	addVary(w.Header())
 	if isPreflight(r) {
 		return m.beginPreflight(w, r), nil
 	}
 	outer, nested := FromContext(r.Context())
-	call, err := m.begin(w, r, outer)
+	call, err := m.begin(w, r, outer, policy)
 	if err != nil {
-		m.logRefusal(r, err)
-		m.observe(r, Event{CallInfo: outer, Code: err.Code, Status: err.Status, Err: err})
 		return nil, err
 	}
 	if call == nil && !nested {
@@ -83,19 +100,37 @@ func (m *Middleware) Begin(w http.ResponseWriter, r *http.Request) (*Call, error
 }
 
 // Refuse answers a call with the error that [Middleware.Begin] returned, through
-// the error handler if [WithErrorHandler] set one.
+// the error handler if [WithErrorHandler] set one. Before that it sets the header
+// fields that a refusal has whatever its body is: Sealed-Error, by which callers
+// know it, Cache-Control, Vary and, with 503, Retry-After. Those that describe
+// another body are removed.
+//
+// An adapter that knows better what is wrong, since a reader of its router's has
+// failed, passes an [*Error] of its own.
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	outer, _ := FromContext(r.Context())
+	event := Event{CallInfo: outer, Status: http.StatusInternalServerError, Err: err}
+	if e := asError(err); e != nil {
+		m.logRefusal(r, e)
+		event.Code, event.Status = e.Code, e.Status
+	}
+	m.observe(r, event)
+	m.answer(w, r, err)
+}
+
+func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, err error) {
+	setErrorHeader(w.Header(), err)
 	m.errorHandler(w, r, err)
 }
 
 // begin is Begin for all but preflights. outer is what a Middleware further out
 // has done.
-func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInfo) (*Call, *Error) {
+func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInfo, answer policyAnswer) (*Call, *Error) {
 	a, err := readAsks(r, outer)
 	if err != nil {
 		return nil, asError(err)
 	}
-	policy, err := m.policyOf(r)
+	policy, err := m.policyOf(r, answer)
 	if err != nil {
 		return nil, newError(CodePolicyUnavailable, http.StatusServiceUnavailable, err)
 	}
@@ -140,6 +175,7 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 			w:        w,
 			key:      clientKey,
 			info:     infoResponse,
+			coding:   w.Header()["Content-Encoding"],
 			head:     r.Method == http.MethodHead,
 			limit:    m.maxResponse,
 			declared: -1,
@@ -149,11 +185,15 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 	return call, nil
 }
 
-func (m *Middleware) policyOf(r *http.Request) (Policy, error) {
-	if m.policyFunc == nil {
+func (m *Middleware) policyOf(r *http.Request, answer policyAnswer) (Policy, error) {
+	p, err := answer.policy, answer.err
+	switch {
+	case answer.given:
+	case m.policyFunc == nil:
 		return m.policy, nil
+	default:
+		p, err = m.policyFunc(r)
 	}
-	p, err := m.policyFunc(r)
 	if err == nil && !p.valid() {
 		err = fmt.Errorf("Policy(%d) is no policy", p)
 	}
@@ -168,6 +208,9 @@ func (m *Middleware) clientKey(r *http.Request, keys *seal.KeySet) (*seal.Public
 	key, err := m.clientKeys.ClientKey(r)
 	switch {
 	case errors.Is(err, ErrNoClientKey) || err == nil && key == nil:
+		if Account(r.Context()) == "" {
+			m.noAccount.Do(func() { m.log().Warn(noAccount) })
+		}
 		return nil, newError(CodeNoClientKey, http.StatusNotAcceptable, err)
 	case err != nil:
 		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
@@ -176,6 +219,11 @@ func (m *Middleware) clientKey(r *http.Request, keys *seal.KeySet) (*seal.Public
 	}
 	return key, nil
 }
+
+// noAccount is said once. A router's own way to store what authentication found, as
+// the Set of echo's and gin's contexts, never reaches the request's context.
+const noAccount = "sealhttp: no client key was found for a call without an account in its request's context; " +
+	"authentication puts it there with sealhttp.ContextWithAccount, or the router's adapter WithAccount"
 
 // open reads the request's body and opens it in place. A body that turns out to
 // have no byte is no message.
@@ -250,6 +298,8 @@ func (c *Call) openedRequest(v verdict) *http.Request {
 				r.Body = c.body
 			}
 		}
+		// What was parsed outside had only the query to parse.
+		r.Form, r.PostForm, r.MultipartForm = nil, nil, nil
 		r.ContentLength = int64(n)
 		r.Header["Content-Length"] = []string{strconv.Itoa(n)}
 		r.TransferEncoding = nil
@@ -290,7 +340,6 @@ func (c *Call) Finish() error {
 		return nil
 	}
 	c.finished = true
-	c.incoming.Pattern = c.Request.Pattern // a router inside has set it; loggers outside read it
 	if c.response == nil {
 		return nil
 	}
@@ -302,10 +351,10 @@ func (c *Call) Finish() error {
 	var e *Error
 	switch {
 	case errors.As(err, &e):
-		c.info.ResponseSealed, c.info.CallerKeyID = false, 0
 		c.m.log().LogAttrs(c.incoming.Context(), slog.LevelError, "sealhttp: the response could not be sealed",
 			slog.String("code", string(e.Code)), slog.Any("error", err))
-		c.m.Refuse(c.w, c.incoming, err)
+		c.refusal = &countingWriter{ResponseWriter: c.w}
+		c.m.answer(c.refusal, c.incoming, err)
 	case errors.Is(err, errShortResponse):
 		panic(http.ErrAbortHandler)
 	}
@@ -322,6 +371,9 @@ func (c *Call) Close() {
 	c.closed = true
 	if c.response != nil {
 		c.response.close()
+		if !c.finished {
+			makeBodiless(c.response.Header()) // a recoverer further out answers with a body of its own
+		}
 	}
 	if c.body != nil {
 		_ = c.body.Close()
@@ -332,10 +384,12 @@ func (c *Call) Close() {
 	if !c.finished && c.err == nil {
 		c.err = errNotFinished
 	}
+	c.incoming.Pattern = c.Request.Pattern // a router inside has set it; loggers outside read it
 	event := Event{CallInfo: c.info, Err: c.err}
 	var e *Error
 	if errors.As(c.err, &e) {
 		event.Code, event.Status = e.Code, e.Status
+		event.ResponseSealed, event.CallerKeyID = false, 0
 	} else {
 		event.Status, _ = c.Sent()
 	}
@@ -347,10 +401,43 @@ var errNotFinished = errors.New("sealhttp: the handler did not return normally")
 // Sent tells the status and the number of body bytes that were sent, sealed, for
 // loggers outside. Both are 0 before Finish, and where the Writer is Begin's own w.
 func (c *Call) Sent() (status int, bytes int64) {
-	if c == nil || c.response == nil {
+	switch {
+	case c == nil || c.response == nil:
 		return 0, 0
+	case c.refusal != nil:
+		return c.refusal.status, c.refusal.bytes
 	}
 	return c.response.sent()
+}
+
+// OwnWriter reports whether Writer is one of the Call's own, rather than the w that
+// Begin was given. To compare the two would panic where w's type has no equality.
+func (c *Call) OwnWriter() bool { return c != nil && c.response != nil }
+
+// countingWriter tells what an error handler has sent.
+type countingWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+// Unwrap is for http.ResponseController.
+func (c *countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *countingWriter) WriteHeader(status int) {
+	if c.status == 0 && status >= 200 {
+		c.status = status
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	if c.status == 0 {
+		c.status = http.StatusOK
+	}
+	n, err := c.ResponseWriter.Write(p)
+	c.bytes += int64(n)
+	return n, err
 }
 
 func (m *Middleware) observe(r *http.Request, e Event) {

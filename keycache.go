@@ -186,10 +186,14 @@ func (c *ClientKeyCache) land(account string, f *flight) {
 	if f.panicV != nil || f.err != nil && !errors.Is(f.err, ErrNoClientKey) {
 		return
 	}
-	entry := &cacheEntry{account: account, expires: time.Now().Add(c.noKeyTTL)}
+	entry, ttl := &cacheEntry{account: account}, c.noKeyTTL
 	if f.err == nil && f.key != nil {
-		entry.key, entry.expires = f.key, time.Now().Add(c.ttl)
+		entry.key, ttl = f.key, c.ttl
 	}
+	if ttl <= 0 { // kept, it would push out what is believed
+		return
+	}
+	entry.expires = time.Now().Add(ttl)
 	c.entries[account] = c.recent.PushFront(entry)
 	if c.recent.Len() > c.size {
 		c.remove(c.recent.Back())

@@ -171,7 +171,14 @@ func isPreflight(r *http.Request) bool {
 // a media type, whatever its parameters.
 func mediaTypeIs(value, mediaType string) bool {
 	name, _, _ := strings.Cut(value, ";")
-	return strings.EqualFold(trimOWS(name), mediaType)
+	return isType(trimOWS(name), mediaType)
+}
+
+// isType compares two media types as ASCII, in which case does not matter.
+// strings.EqualFold alone would take the long s and the Kelvin sign for an s and a
+// k; they are longer.
+func isType(name, mediaType string) bool {
+	return len(name) == len(mediaType) && strings.EqualFold(name, mediaType)
 }
 
 func trimOWS(s string) string { return strings.Trim(s, " \t") }
@@ -192,12 +199,12 @@ func readAccept(lines []string) replyWish {
 			name = trimOWS(name)
 			q, ok := quality(params)
 			switch {
-			case strings.EqualFold(name, MediaType):
+			case isType(name, MediaType):
 				if !ok {
 					q = maxQuality
 				}
 				sealed = max(sealed, q)
-			case strings.EqualFold(name, ExchangeMediaType):
+			case isType(name, ExchangeMediaType):
 			case ok && isMediaRange(name):
 				other = max(other, q)
 			}
@@ -259,12 +266,17 @@ func namesSealed(lines []string) bool {
 // one element does not swallow the next.
 func splitUnquoted(s string, separator byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		start := 0
+		start, unclosed := 0, false
 		for i := 0; i < len(s); i++ {
 			switch s[i] {
 			case '"':
+				if unclosed { // then no later one is closed either: look once, not once each
+					continue
+				}
 				if end := quotedStringEnd(s, i); end > 0 {
 					i = end
+				} else {
+					unclosed = true
 				}
 			case separator:
 				if !yield(s[start:i]) {

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"sync"
 )
 
 // An Option is an option of [New] and [Middleware.With].
@@ -65,7 +66,8 @@ func (s *settings) log() *slog.Logger {
 type config struct {
 	settings
 	clientKeys         ClientKeys
-	policy             Policy // the zero Policy if policyFunc decides
+	noAccount          *sync.Once // for all that With makes
+	policy             Policy     // the zero Policy if policyFunc decides
 	policyFunc         func(*http.Request) (Policy, error)
 	defaultContentType string
 	errorHandler       func(http.ResponseWriter, *http.Request, error)
@@ -75,6 +77,7 @@ type config struct {
 func defaultConfig() config {
 	return config{
 		settings:           defaultSettings(),
+		noAccount:          new(sync.Once),
 		policy:             Optional,
 		defaultContentType: "application/json",
 		errorHandler:       WriteError,

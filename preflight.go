@@ -79,6 +79,7 @@ func (p *preflightWriter) finish() error {
 	if p.status == 0 && !p.closed {
 		p.send(http.StatusOK)
 	}
+	makeBodiless(p.w.Header()) // trailers that were set since
 	p.closed = true
 	return nil
 }

@@ -143,14 +143,17 @@ type problem struct {
 // WriteError answers a call with an error: the status of the [Error] in err, an
 // application/problem+json body (RFC 9457) with its code, and the code again in
 // Sealed-Error. It is the default of [WithErrorHandler], and for handlers of the
-// user's own that treat some errors apart. For an err without an Error in it the
+// user's own that treat some errors apart. For an err without an Error in it, or
+// with one whose Status is not that of an error, as the caller's side has them, the
 // status is 500, and nothing of err is sent.
 //
-// It removes the header fields that describe another body, as http.Error does.
+// It removes the header fields that describe another body, as http.Error does, and
+// what a sealed response would not carry.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	h := w.Header()
+	e := setErrorHeader(h, err)
 	p := problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError}
-	var e *Error
-	if errors.As(err, &e) {
+	if e != nil {
 		text := problems[e.Code]
 		p = problem{problemTypes + string(e.Code), text.title, e.Status, text.detail, e.Code}
 	}
@@ -160,25 +163,30 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	body = append(body, '\n')
-	h := w.Header()
-	for _, name := range describesBody {
-		delete(h, name)
-	}
-	for _, name := range [...]string{"Etag", "Last-Modified", "Content-Encoding", "Content-Language", "Content-Location", "Content-Disposition", "Sealed-Content-Type", "Retry-After"} {
-		delete(h, name)
-	}
 	h["Content-Type"] = []string{"application/problem+json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["Cache-Control"] = noStore
-	addVary(h)
-	if p.Code != "" {
-		h["Sealed-Error"] = []string{string(p.Code)}
-	}
-	if p.Status == http.StatusServiceUnavailable {
-		h["Retry-After"] = []string{retryAfter}
-	}
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // a caller that is gone needs no answer
 	}
+}
+
+// setErrorHeader makes h the header of an error's response, but for what describes
+// its body, and returns the [Error] in err, nil if there is none to be sent.
+func setErrorHeader(h http.Header, err error) *Error {
+	makeSealedHeader(h) // trailers too: HTTP/2 would send a handler's after our body
+	for _, name := range [...]string{"Etag", "Last-Modified", "Content-Encoding", "Content-Language", "Content-Location", "Content-Disposition", "Retry-After"} {
+		delete(h, name)
+	}
+	e := asError(err)
+	if e == nil || e.Status < 400 || e.Status > 599 {
+		return nil
+	}
+	if e.Code != "" {
+		h["Sealed-Error"] = []string{string(e.Code)}
+	}
+	if e.Status == http.StatusServiceUnavailable {
+		h["Retry-After"] = []string{retryAfter}
+	}
+	return e
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/sealhttp/sealhttp/seal"
 )
@@ -16,8 +17,9 @@ import (
 // refusal, errors of its key sources, and those of the transport below.
 var (
 	// ErrRefused is wrapped by the [*Error] of a call that the server refused: its
-	// Code says why, and the handler has not run. Nothing authenticates the
-	// refusal; trust it no more than a dropped connection.
+	// Code says why. The handler has not run, but for [CodeResponseTooLarge] and
+	// [CodeUnsupportedContentEncoding], which are of its response. Nothing
+	// authenticates the refusal; trust it no more than a dropped connection.
 	ErrRefused = errors.New("the server refused the call")
 
 	// ErrResponseNotOpened is wrapped by the [*Error] of a sealed response that
@@ -231,19 +233,31 @@ func (t *Transport) openingKeys(ctx context.Context) (*seal.KeySet, error) {
 // carries no message. A method that is refused without content where encryption
 // is required gets a message of no bytes.
 func (t *Transport) readBody(req *http.Request) ([]byte, error) {
-	defer closeBody(req)
+	closing := sync.OnceFunc(func() { closeBody(req) })
+	defer closing()
 	var plaintext []byte
 	if req.Body != nil && req.Body != http.NoBody {
 		if req.ContentLength > t.maxRequest {
 			return nil, newError(CodeTooLarge, 0, nil)
 		}
 		buf := &buffer{b: make([]byte, 0, max(req.ContentLength, 0)+1)}
+		// A body that stalls must not outlast its call. That it is closed may look like
+		// its end.
+		ctx := req.Context()
+		stop := context.AfterFunc(ctx, closing)
+		defer stop()
 		more, err := buf.readFrom(req.Body, req.ContentLength, t.maxRequest)
-		if err != nil {
-			return nil, fmt.Errorf("sealhttp: reading the request's body: %w", err)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
-		if more {
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("sealhttp: reading the request's body: %w", err)
+		case more:
 			return nil, newError(CodeTooLarge, 0, nil)
+		case req.ContentLength > 0 && int64(len(buf.b)) != req.ContentLength:
+			// Sealed, a part would pass for the whole.
+			return nil, fmt.Errorf("sealhttp: the request has ContentLength=%d with a body of %d bytes", req.ContentLength, len(buf.b))
 		}
 		plaintext = buf.b
 	}
@@ -269,7 +283,8 @@ func (t *Transport) attempt(req *http.Request, plaintext, info []byte, key *seal
 	if out.Header == nil {
 		out.Header = make(http.Header)
 	}
-	out.Body, out.GetBody, out.ContentLength = nil, nil, 0
+	// With a Trailer but no body, net/http would never end an HTTP/2 stream.
+	out.Body, out.GetBody, out.ContentLength, out.TransferEncoding, out.Trailer = nil, nil, 0, nil, nil
 	if plaintext != nil {
 		message, err := key.Seal(nil, plaintext, info)
 		if err != nil {
@@ -280,8 +295,6 @@ func (t *Transport) attempt(req *http.Request, plaintext, info []byte, key *seal
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(message)), nil }
 		out.Body, _ = out.GetBody()
 		out.ContentLength = int64(len(message))
-		out.TransferEncoding = nil
-		out.Trailer = nil
 		out.Header.Del("Content-Length")
 		if contentType := req.Header.Get("Content-Type"); contentType != "" {
 			out.Header.Set("Sealed-Content-Type", contentType)
@@ -332,6 +345,13 @@ func (t *Transport) openResponse(req *http.Request, resp *http.Response, info []
 		_ = resp.Body.Close()
 		return nil, fmt.Errorf("%w: status 101", ErrPlaintextResponse)
 	case req.Method == http.MethodHead || !hasContent(resp.StatusCode):
+		// Content that is there all the same, as net/http takes it behind a 205, would
+		// be anyone's.
+		discard(resp)
+		resp.Body = http.NoBody
+		if req.Method != http.MethodHead {
+			resp.ContentLength = 0
+		}
 		return markResponse(resp, req, nil), nil
 	case isSealed(resp):
 		return t.openMessage(req, resp, info, call)

@@ -3,7 +3,9 @@ package sealhttp
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -17,11 +19,14 @@ import (
 // It has no Unwrap, ReadFrom, Hijack or Push: each would let plaintext past it.
 // What http.ResponseController may do all the same is forwarded one by one.
 type sealingWriter struct {
-	w     http.ResponseWriter
-	key   *seal.PublicKey
-	info  []byte
-	head  bool  // the request is HEAD: nothing is sent of what is written
-	limit int64 // bytes of plaintext
+	w    http.ResponseWriter
+	key  *seal.PublicKey
+	info []byte
+	// coding is the Content-Encoding that was there before the handler: announced by
+	// what compresses further out, and so to be kept, as http.Error keeps it.
+	coding []string
+	head   bool  // the request is HEAD: nothing is sent of what is written
+	limit  int64 // bytes of plaintext
 
 	// A handler may leave goroutines behind that still write.
 	mu       sync.Mutex
@@ -52,11 +57,16 @@ func (s *sealingWriter) WriteHeader(status int) {
 	if status < 100 || status > 999 {
 		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http
 	}
-	if status < 200 && status != http.StatusSwitchingProtocols {
+	switch {
+	case status == http.StatusSwitchingProtocols:
+		// The connection is not for the handler to take: see Hijack above. A caller that
+		// was told otherwise would wait for ever.
+		s.commit(http.StatusNotImplemented)
+	case status < 200:
 		s.inform(status)
-		return
+	default:
+		s.commit(status)
 	}
-	s.commit(status)
 }
 
 // inform passes a 1xx response through, which is not the response yet.
@@ -215,14 +225,22 @@ func (s *sealingWriter) finish() error {
 	if s.status == 0 {
 		s.commit(http.StatusOK)
 	}
+	s.restoreHeader()
+	encoded := !slices.Equal(s.header["Content-Encoding"], s.coding)
+	if encoded {
+		encoded = isEncoded(s.header)
+		delete(s.header, "Content-Encoding")
+		if encoded && s.coding != nil {
+			s.header["Content-Encoding"] = s.coding
+		}
+	}
 	if s.tooLarge {
 		return newError(CodeResponseTooLarge, http.StatusInternalServerError, fmt.Errorf("the handler wrote more than %d bytes", s.limit))
 	}
-	if isEncoded(s.header) {
+	if encoded {
 		return newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError,
 			errors.New("the handler set a Content-Encoding: compression goes outside of sealhttp, or is left out"))
 	}
-	delete(s.header, "Content-Encoding")
 	if s.head || !hasContent(s.status) {
 		s.sendWithoutContent()
 		return nil
@@ -268,14 +286,16 @@ func (s *sealingWriter) sendSealed() error {
 
 var sealedContentType = []string{MediaType}
 
-// sendHeader sends the header as it was when the handler committed it, whatever
-// was done to it since.
-func (s *sealingWriter) sendHeader() {
+// restoreHeader makes the header what it was when the handler committed it: what was
+// done to it since counts for nothing, and may be trailers, made of the plaintext.
+func (s *sealingWriter) restoreHeader() {
 	h := s.w.Header()
 	clear(h)
-	for name, lines := range s.header {
-		h[name] = lines
-	}
+	maps.Copy(h, s.header)
+	s.header = h
+}
+
+func (s *sealingWriter) sendHeader() {
 	s.w.WriteHeader(s.status)
 	s.sentStatus = s.status
 }
