@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -67,6 +68,7 @@ type flight struct {
 	key     *seal.PublicKey
 	err     error
 	panicV  any
+	stack   []byte // of the panic
 	cancel  context.CancelFunc
 	waiting int // guarded by the cache's mu
 }
@@ -164,7 +166,9 @@ func (c *ClientKeyCache) start(ctx context.Context, account string) *flight {
 		defer cancel()
 		defer close(f.done)
 		defer func() {
-			f.panicV = recover()
+			if v := recover(); v != nil {
+				f.panicV, f.stack = v, debug.Stack()
+			}
 			c.land(account, f)
 		}()
 		f.err = errLookupExited // stays if lookup ends the goroutine
@@ -216,7 +220,7 @@ func (c *ClientKeyCache) wait(ctx context.Context, account string, f *flight) (*
 		return nil, ctx.Err()
 	}
 	if f.panicV != nil {
-		panic(fmt.Sprintf("sealhttp: panic in the lookup of a client key: %v", f.panicV))
+		panic(fmt.Sprintf("sealhttp: panic in the lookup of a client key: %v\n\n%s", f.panicV, f.stack))
 	}
 	if f.err == nil && f.key == nil {
 		return nil, ErrNoClientKey

@@ -75,6 +75,13 @@ func FromContext(ctx context.Context) (CallInfo, bool) {
 // its own context on, with what that says of the call it is serving.
 type responseInfoKey struct{}
 
+// responseInfo names the request whose response it is about: a program may use the
+// context of one call for the next.
+type responseInfo struct {
+	request *http.Request
+	call    *CallInfo // nil if nothing authenticates the response
+}
+
 // FromResponse tells a caller how the response from a [Transport] was sealed. It
 // reports false for a response that nothing authenticates: one in plaintext, one
 // without content, and one from elsewhere.
@@ -85,9 +92,9 @@ func FromResponse(resp *http.Response) (CallInfo, bool) {
 	if resp == nil || resp.Request == nil {
 		return CallInfo{}, false
 	}
-	info, _ := resp.Request.Context().Value(responseInfoKey{}).(*CallInfo)
-	if info == nil {
+	info, _ := resp.Request.Context().Value(responseInfoKey{}).(*responseInfo)
+	if info == nil || info.request != resp.Request || info.call == nil {
 		return CallInfo{}, false
 	}
-	return *info, true
+	return *info.call, true
 }

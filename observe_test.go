@@ -408,6 +408,27 @@ func TestObserveFromResponse(t *testing.T) {
 		}
 	}
 
+	// A program makes its next call with the context of the last one's response.
+	sealed, err := withKeys.Get(api.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed.Body.Close()
+	next, err := http.NewRequestWithContext(sealed.Request.Context(), "GET", api.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, client := range map[string]*http.Client{"another transport": http.DefaultClient, "not asked for": withoutKeys} {
+		resp, err := client.Do(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if info, ok := sealhttp.FromResponse(resp); ok {
+			t.Errorf("%s, in the context of a sealed response: got %+v", name, info)
+		}
+	}
+
 	for name, resp := range map[string]*http.Response{
 		"nil":               nil,
 		"without a request": {},

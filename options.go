@@ -264,7 +264,8 @@ func WithErrorHandler(handler func(http.ResponseWriter, *http.Request, error)) O
 }
 
 // WithObserver sets a function that is told of every call, once: when it is passed
-// on in plaintext, when it is refused, and when a sealed one ends. The request is
+// on in plaintext (by each of several Middlewares that it passes), when it is
+// refused, and when a sealed one ends. The request is
 // the one that came in, not the opened one. The function runs on the call's
 // goroutine and must be safe for use by several at once.
 func WithObserver(observer func(*http.Request, Event)) Option {

@@ -125,6 +125,12 @@ func (e *Error) Is(target error) bool {
 	return target == error(e.Code) || target == ErrNoClientKey && e.Code == CodeNoClientKey
 }
 
+// received reports whether the error is of the caller's side: about an answer that
+// came, not one to be given.
+func (e *Error) received() bool {
+	return errors.Is(e.Err, ErrRefused) || errors.Is(e.Err, ErrResponseNotOpened)
+}
+
 // retryAfter is the value of Retry-After on 503, in seconds.
 const retryAfter = "5"
 
@@ -144,8 +150,7 @@ type problem struct {
 // application/problem+json body (RFC 9457) with its code, and the code again in
 // Sealed-Error. It is the default of [WithErrorHandler], and for handlers of the
 // user's own that treat some errors apart. For an err without an Error in it, or
-// with one whose Status is not that of an error, as the caller's side has them, the
-// status is 500, and nothing of err is sent.
+// with one that a [Transport] returned, the status is 500, and nothing of err is sent.
 //
 // It removes the header fields that describe another body, as http.Error does, and
 // what a sealed response would not carry.
@@ -179,7 +184,7 @@ func setErrorHeader(h http.Header, err error) *Error {
 		delete(h, name)
 	}
 	e := asError(err)
-	if e == nil || e.Status < 400 || e.Status > 599 {
+	if e == nil || e.Status < 400 || e.Status > 599 || e.received() {
 		return nil
 	}
 	if e.Code != "" {

@@ -450,3 +450,15 @@ func TestProblemErrorText(t *testing.T) {
 		}
 	}
 }
+
+// What a handler's own Transport was refused with is not the handler's answer: its
+// caller would take it for a refusal of its own call, and may try again.
+func TestProblemOfAnotherCall(t *testing.T) {
+	for _, cause := range []error{sealhttp.ErrRefused, sealhttp.ErrResponseNotOpened} {
+		w := httptest.NewRecorder()
+		sealhttp.WriteError(w, httptest.NewRequest("GET", "/", nil), &sealhttp.Error{Code: sealhttp.CodeUnknownKey, Status: 400, Err: cause})
+		if w.Code != 500 || w.Header().Get("Sealed-Error") != "" || strings.Contains(w.Body.String(), "unknown_key") {
+			t.Errorf("%v: got %d %v %s, want a 500 that tells nothing", cause, w.Code, w.Header(), w.Body)
+		}
+	}
+}

@@ -132,7 +132,7 @@ func srvSame(r *http.Request) *http.Request { return r }
 
 // The Request items of the list of traps.
 func TestServerRequestDifferential(t *testing.T) {
-	large := bytes.Repeat([]byte("0123456789abcdef\x00"), 50_000)
+	large := bytes.Repeat([]byte("0123456789abcdef\x00"), 20_000)
 	form, formType := srvForm(t, 10)
 	bigForm, bigFormType := srvForm(t, 100_000)
 	mux := func(n *srvNotes, h func(*srvNotes, http.ResponseWriter, *http.Request)) http.Handler {

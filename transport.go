@@ -418,6 +418,8 @@ func (t *Transport) openMessage(req *http.Request, resp *http.Response, info []b
 // markResponse makes req the response's request, and notes in its context, which
 // is where [FromResponse] looks, how the response was sealed.
 func markResponse(resp *http.Response, req *http.Request, call *CallInfo) *http.Response {
-	resp.Request = req.WithContext(context.WithValue(req.Context(), responseInfoKey{}, call))
+	info := &responseInfo{call: call}
+	info.request = req.WithContext(context.WithValue(req.Context(), responseInfoKey{}, info))
+	resp.Request = info.request
 	return resp
 }
