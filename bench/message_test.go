@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"testing"
 
@@ -40,7 +41,7 @@ type party struct {
 	clientKEM      kem.PublicKey
 }
 
-func newParty(b *testing.B, suite seal.Suite) *party {
+func newParty(b testing.TB, suite seal.Suite) *party {
 	b.Helper()
 	p := &party{suite: suite}
 	var err error
@@ -70,7 +71,7 @@ func newParty(b *testing.B, suite seal.Suite) *party {
 }
 
 // middleware is what a service mounts, with a key for every caller.
-func (p *party) middleware(b *testing.B) *sealhttp.Middleware {
+func (p *party) middleware(b testing.TB) *sealhttp.Middleware {
 	b.Helper()
 	ring, err := keyring.New(p.server)
 	if err != nil {
@@ -86,7 +87,7 @@ func (p *party) middleware(b *testing.B) *sealhttp.Middleware {
 }
 
 // message seals a request's body.
-func (p *party) message(b *testing.B, size int) []byte {
+func (p *party) message(b testing.TB, size int) []byte {
 	b.Helper()
 	message, err := p.server.Public().Seal(nil, make([]byte, size), nil)
 	if err != nil {
@@ -105,7 +106,7 @@ func BenchmarkMessage(b *testing.B) {
 			name := fmt.Sprintf("profile=message/suite=%v/size=%s", suite, size.name)
 			b.Run(name+"/by=sealhttp", func(b *testing.B) {
 				handler := p.middleware(b).Handler(reply(size.bytes))
-				call := newCall(http.MethodPost, p.message(b, size.bytes))
+				call := newCall(http.MethodPost, "/events", p.message(b, size.bytes))
 				call.request.Header.Set("Content-Type", sealhttp.MediaType)
 				call.request.Header.Set("Accept", sealhttp.MediaType)
 				measure(b, 2*size.bytes, func() {
@@ -184,9 +185,9 @@ func BenchmarkPlaintext(b *testing.B) {
 				if by == "sealhttp" {
 					handler = p.middleware(b).Handler(handler)
 				}
-				call := newCall(method, nil)
+				call := newCall(method, "/events", nil)
 				if method == http.MethodPost {
-					call = newCall(method, make([]byte, 64))
+					call = newCall(method, "/events", make([]byte, 64))
 				}
 				call.request.Header.Set("Content-Type", "application/json")
 				call.request.Header.Set("Accept", "application/json, text/plain;q=0.9, */*;q=0.8")
@@ -255,11 +256,11 @@ func (w *discardWriter) Header() http.Header         { return w.header }
 func (w *discardWriter) WriteHeader(status int)      { w.status = status }
 func (w *discardWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p), nil }
 
-func newCall(method string, message []byte) *call {
+func newCall(method, target string, message []byte) *call {
 	c := &call{message: message, writer: discardWriter{header: make(http.Header)}}
 	c.request = &http.Request{
 		Method: method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header), Host: "api.example.com", RequestURI: "/events",
+		Header: make(http.Header), Host: "api.example.com", RequestURI: target, URL: &url.URL{Path: target},
 		Body: http.NoBody, ContentLength: int64(len(message)),
 	}
 	return c
