@@ -139,7 +139,7 @@ func TestCacheTimes(t *testing.T) {
 					time.Sleep(tt.ttl/2 - 1)
 					cacheKey(t, c, "a", a, nil)
 					cacheAsked(t, s, "a", 0)
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					cacheKey(t, c, "a", b, nil)
 					cacheAsked(t, s, "a", 1)
 				}
@@ -151,7 +151,7 @@ func TestCacheTimes(t *testing.T) {
 					time.Sleep(tt.noKey - 1)
 					cacheKey(t, c, "none", nil, sealhttp.ErrNoClientKey)
 					cacheAsked(t, s, "none", 0)
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				cacheKey(t, c, "none", a, nil)
 				cacheAsked(t, s, "none", 1)

@@ -92,7 +92,7 @@ func TestServerCanaryIsFound(t *testing.T) {
 // srvCanaryHandlers do with the canary what handlers do with plaintext.
 var srvCanaryHandlers = map[string]http.HandlerFunc{
 	"echo":  func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body); fmt.Fprint(w, srvCanary) },
-	"error": func(w http.ResponseWriter, r *http.Request) { http.Error(w, srvCanary, 422) },
+	"error": func(w http.ResponseWriter, r *http.Request) { http.Error(w, srvCanary, http.StatusUnprocessableEntity) },
 	"flushes": func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, srvCanary)
 		w.(http.Flusher).Flush()

@@ -165,6 +165,8 @@ func TestServerErrorTable(t *testing.T) {
 	calls := 0
 	codes := map[sealhttp.Code]bool{}
 	for _, proto := range srvProtos {
+		var current srvSwap
+		host := srvServe(t, proto, &current)
 		for _, tt := range srvBadCalls(t) {
 			t.Run(fmt.Sprintf("%s/%s/%s", proto, tt.code, tt.name), func(t *testing.T) {
 				ran := false
@@ -181,7 +183,7 @@ func TestServerErrorTable(t *testing.T) {
 						tt.handler(w, r)
 					}
 				}))
-				host := srvServe(t, proto, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				current.set(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path == "/after" {
 						return
 					}
@@ -383,13 +385,15 @@ func TestServerPreflight(t *testing.T) {
 		},
 	}
 	for _, proto := range srvProtos {
+		var current srvSwap
+		host := srvServe(t, proto, &current)
 		for name, handler := range handlers {
 			for _, p := range []sealhttp.Policy{sealhttp.Disabled, sealhttp.Optional, sealhttp.RequestRequired, sealhttp.Required, 0} {
 				t.Run(fmt.Sprintf("%s/%s/%v", proto, name, p), func(t *testing.T) {
 					ran := false
 					policy := sealhttp.WithPolicyFunc(func(*http.Request) (sealhttp.Policy, error) { return p, nil })
 					m := srvMiddleware(t, policy, sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
-					host := srvServe(t, proto, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					current.set(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						ran = true
 						if r.Body != http.NoBody || r.ContentLength != 0 {
 							t.Errorf("body %v, %d bytes", r.Body, r.ContentLength)

@@ -2,6 +2,7 @@ package sealhttp_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -541,3 +542,41 @@ func TestServerContextEnds(t *testing.T) {
 		})
 	}
 }
+
+// Compression has its place outside of the middleware, and what it announces is kept.
+func TestServerCompressionOutside(t *testing.T) {
+	for _, proto := range srvProtos {
+		host := srvServe(t, proto, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			zw := &srvGzip{w, gzip.NewWriter(w)}
+			w.Header().Set("Content-Encoding", "gzip")
+			srvMiddleware(t).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, "sealed, then compressed")
+			})).ServeHTTP(zw, r)
+			srvCheck(t, zw.zip.Close())
+		}))
+		a := host.call(t, "POST", "/", []byte("x"))
+		if a.header.Get("Content-Encoding") != "gzip" {
+			t.Fatalf("%s: status %d, header %v", proto, a.status, a.header)
+		}
+		zr, err := gzip.NewReader(bytes.NewReader(a.body))
+		srvCheck(t, err)
+		message, err := io.ReadAll(zr)
+		srvCheck(t, err)
+		if plaintext, err := srvCallerKey.Open(nil, message, nil); err != nil || string(plaintext) != "sealed, then compressed" {
+			t.Errorf("%s: opened to %q, %v", proto, plaintext, err)
+		}
+	}
+}
+
+// srvGzip compresses what is written to it.
+type srvGzip struct {
+	http.ResponseWriter
+	zip *gzip.Writer
+}
+
+func (w *srvGzip) WriteHeader(status int) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *srvGzip) Write(p []byte) (int, error) { return w.zip.Write(p) }

@@ -392,6 +392,8 @@ func TestServerResponseLimit(t *testing.T) {
 		}
 	}
 	for _, proto := range srvProtos {
+		var current srvSwap
+		host := srvServe(t, proto, &current)
 		for _, tt := range []struct {
 			name  string
 			write write
@@ -412,7 +414,7 @@ func TestServerResponseLimit(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%d", proto, tt.name, size), func(t *testing.T) {
 					var err error
 					m := srvMiddleware(t, sealhttp.WithMaxResponseBytes(limit), sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
-					host := srvServe(t, proto, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					current.set(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						w.Header().Set("Content-Type", "text/plain")
 						w.Header().Set("Etag", `"e"`)
 						w.Header().Set("Trailer", "X-Sum")

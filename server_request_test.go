@@ -316,6 +316,8 @@ func TestServerTouchesOnlyWhatIsSealed(t *testing.T) {
 // and a type that it knows.
 func TestServerEmptyBodies(t *testing.T) {
 	for _, proto := range srvProtos {
+		var current srvSwap
+		host := srvServe(t, proto, &current)
 		for _, tt := range []struct {
 			name, method string
 			body         func() io.Reader
@@ -330,7 +332,7 @@ func TestServerEmptyBodies(t *testing.T) {
 		} {
 			t.Run(proto+"/"+tt.name, func(t *testing.T) {
 				n := new(srvNotes)
-				host := srvServe(t, proto, srvMiddleware(t).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { srvEcho(n, w, r) })))
+				current.set(srvMiddleware(t).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { srvEcho(n, w, r) })))
 				header := http.Header{"Content-Type": {sealhttp.MediaType + "; v=1"}}
 				if tt.sealedType != "" {
 					header["Sealed-Content-Type"] = []string{tt.sealedType}

@@ -55,10 +55,12 @@ func srvResolverCode(name string) sealhttp.Code {
 // A resolver that fails is a 503, whatever its error says, and never plaintext.
 func TestServerResolversFail(t *testing.T) {
 	for _, proto := range srvProtos {
+		var current srvSwap
+		host := srvServe(t, proto, &current)
 		for _, failure := range []error{errSrv, errSrvNoRows, context.Canceled, context.DeadlineExceeded, http.ErrAbortHandler, seal.ErrUnknownKey, sealhttp.CodeNoClientKey} {
 			for name, m := range srvResolvers(t, func(context.Context) error { return failure }) {
 				t.Run(fmt.Sprintf("%s/%s/%v", proto, name, failure), func(t *testing.T) {
-					host := srvServe(t, proto, m.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler has run") })))
+					current.set(m.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler has run") })))
 					a := host.call(t, "POST", "/", []byte("x"))
 					a.refused(t, srvResolverCode(name), 503)
 					if a.header.Get("Retry-After") == "" {

@@ -171,7 +171,9 @@ func TestServerResponseDifferential(t *testing.T) {
 		{name: "FileServer", target: "/a.html", handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) { http.FileServerFS(files).ServeHTTP(w, r) }, on: srvIs(200, "<p>a")},
 		{name: "FileServer, directory", target: "/d/", handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) { http.FileServerFS(files).ServeHTTP(w, r) }},
 		{name: "FileServer, redirect", target: "/d", handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) { http.FileServerFS(files).ServeHTTP(w, r) }, on: srvIs(301, "", "Location", "d/")},
-		{name: "http.Redirect", handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/there", 302) }},
+		{name: "http.Redirect", handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/there", http.StatusFound)
+		}},
 		{name: "ServeMux, 405", method: "PUT", body: []byte("x"), handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) {
 			mux := http.NewServeMux()
 			mux.HandleFunc("GET /", func(http.ResponseWriter, *http.Request) {})

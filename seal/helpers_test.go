@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"testing"
 
@@ -187,15 +186,6 @@ func refusal(set *seal.KeySet, message []byte) error {
 
 func prefixOf(id uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{1}, id)
-}
-
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // pattern returns n bytes that are not all alike.

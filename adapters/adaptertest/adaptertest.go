@@ -36,6 +36,9 @@ type Router struct {
 	// New builds the application of a [Site]: the routes of [Site.Routes], the
 	// middlewares of its [Stack], and its Middleware between them.
 	New func(*Site) http.Handler
+	// CopiesRequests says that the router leaves the temporary files of forms behind in
+	// plaintext: net/http removes only those of the request that it knows.
+	CopiesRequests bool
 }
 
 // Stack names what else is mounted. Outside is in front of sealhttp, Inside behind it.

@@ -27,8 +27,8 @@ func mount(s *adaptertest.Site, m *sealhttp.Middleware) middleware {
 			defer call.Close()
 			next.ServeHTTP(call.Writer, call.Request)
 			_ = call.Finish()
-			if status, n := call.Sent(); status != 0 {
-				s.Log(status, n)
+			if call.OwnWriter() {
+				s.Log(call.Sent())
 			}
 		})
 	}

@@ -3,8 +3,11 @@ package adaptertest
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -64,6 +67,7 @@ type Want struct {
 func Run(t *testing.T, router Router, rows []Row) {
 	seen := make(map[string]bool)
 	calls, file := 0, newFile(t)
+	t.Setenv("TMPDIR", t.TempDir())
 	for _, row := range rows {
 		if seen[row.Name] {
 			t.Fatalf("two rows are called %q", row.Name)
@@ -91,6 +95,14 @@ func (row *Row) run(t *testing.T, router Router, proto, file string) (calls int)
 		site := &Site{M: NewMiddleware(t, row.Options...), Stack: row.Stack, File: file}
 		answer := do(t, router, site, proto, row.call(t, mode))
 		calls++
+		if left, err := filepath.Glob(filepath.Join(os.TempDir(), "*")); err != nil || len(left) > 0 {
+			for _, name := range left {
+				err = errors.Join(err, os.Remove(name))
+			}
+			if mode != Plain || !router.CopiesRequests || err != nil {
+				t.Errorf("%s: temporary files are left: %q, %v", mode, left, err)
+			}
+		}
 		if mode == Plain {
 			plain = answer
 		}

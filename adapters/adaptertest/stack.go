@@ -17,7 +17,8 @@ import (
 // Authenticate is what all stacks have outside of sealhttp: it finds the account.
 func Authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(sealhttp.ContextWithAccount(r.Context(), r.Header.Get("X-Account"))))
+		*r = *r.WithContext(sealhttp.ContextWithAccount(r.Context(), r.Header.Get("X-Account"))) // not a copy, whose form's files would be left behind
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -93,7 +93,7 @@ func see(s *adaptertest.Site, next http.Handler) http.Handler {
 	})
 }
 
-var shared = adaptertest.Router{Name: "chi", New: router}
+var shared = adaptertest.Router{Name: "chi", New: router, CopiesRequests: true}
 
 func TestScenarios(t *testing.T) { adaptertest.Run(t, shared, adaptertest.Rows()) }
 
@@ -102,7 +102,7 @@ type noteFormatter struct{ s *adaptertest.Site }
 
 func (f noteFormatter) NewLogEntry(r *http.Request) middleware.LogEntry {
 	f.s.Note("log", []any{r.Method, r.URL.String(), r.Host})
-	return noteEntry{f.s}
+	return noteEntry(f)
 }
 
 // noteEntry is what chi's Recoverer tells of a panic.

@@ -64,6 +64,7 @@ func echoOnly(s *adaptertest.Site) http.Handler {
 		e.Use(append([]echo.MiddlewareFunc{logged(s), authenticate}, middlewares...)...)
 	}
 	quiet := middleware.RecoverWithConfig(middleware.RecoverConfig{DisablePrintStack: true})
+	//lint:ignore SA1019 what users still mount must not break
 	timeout := middleware.TimeoutWithConfig(middleware.TimeoutConfig{Timeout: time.Hour})
 	switch s.Stack {
 	case wrapped:

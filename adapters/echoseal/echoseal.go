@@ -9,8 +9,8 @@
 //
 // Mounted with Use on the router or a group, it also covers the 404 and 405 responses
 // there. Of two, the inner one passes on what the outer one has opened, and applies its
-// own policy to the rest. echo.WrapMiddleware is no way to mount a Middleware: echo would
-// answer the errors of handlers in plaintext.
+// own policy to the rest. echo.WrapMiddleware is no way to mount a Middleware: the errors
+// of handlers would be lost.
 package echoseal
 
 import (
@@ -126,8 +126,8 @@ func (a *adapter) serve(c echo.Context, next echo.HandlerFunc) error {
 }
 
 func (a *adapter) begin(c echo.Context, w http.ResponseWriter) (*sealhttp.Call, error) {
-	if a.account != nil {
-		c.SetRequest(c.Request().WithContext(sealhttp.ContextWithAccount(c.Request().Context(), a.account(c))))
+	if r := c.Request(); a.account != nil { // in place: of a copy's form, net/http would leave temporary files behind
+		*r = *r.WithContext(sealhttp.ContextWithAccount(r.Context(), a.account(c)))
 	}
 	if a.policy == nil {
 		return a.m.Begin(w, c.Request())

@@ -225,6 +225,9 @@ func handlers(s *adaptertest.Site) map[string]echo.HandlerFunc {
 			return c.JSON(http.StatusOK, adaptertest.Greet(p))
 		},
 		"POST /upload": func(c echo.Context) error {
+			if err := c.Request().ParseMultipartForm(32 << 10); err != nil {
+				return err
+			}
 			form, err := c.MultipartForm()
 			if err != nil {
 				return err

@@ -118,6 +118,7 @@ func inside(s *adaptertest.Site, c *gin.Context) {
 func special(s *adaptertest.Site, e *gin.Engine) map[string]gin.HandlerFunc {
 	greeting := adaptertest.Greet(adaptertest.Person{Name: "Ada", Age: 36})
 	inner := gin.New()
+	inner.Use(authenticate, ginseal.Middleware(s.M, ginseal.WithAccount(account)))
 	inner.GET("/inner", func(c *gin.Context) { c.String(http.StatusOK, "inner "+canary) })
 	return map[string]gin.HandlerFunc{
 		"GET /json":   func(c *gin.Context) { c.JSON(http.StatusOK, greeting) },
@@ -205,6 +206,8 @@ func special(s *adaptertest.Site, e *gin.Engine) map[string]gin.HandlerFunc {
 		"GET /engine": func(c *gin.Context) {
 			c.Request.URL.Path = "/inner"
 			gin.WrapH(inner)(c)
+			_, err := c.Writer.WriteString(", and outer")
+			s.Note("outer", err)
 		},
 		"GET /elsewhere": func(c *gin.Context) {
 			c.Request.URL.Path = "/json"
@@ -266,7 +269,7 @@ func TestGinOnly(t *testing.T) {
 		get("/warned", want(200)),
 		get("/accepted-with-error", want(202, none)),
 		get("/from-fs", want(200)),
-		get("/engine", want(200, "inner ")),
+		get("/engine", want(200, "inner ", canary, ", and outer")),
 		{Name: "/unwrapped", Target: "/unwrapped", Want: want(200), NotLoggedInClear: true},
 		{Name: "pusher", Target: "/pusher", OnlySealed: true, Want: want(200, "true")},
 		{Name: "an outer writer by value", Stack: dumped, Method: "POST", Target: "/bind", Body: person, Want: want(200), HandlerDiffers: true},
@@ -407,6 +410,29 @@ func TestWithErrorHandler(t *testing.T) {
 		if ran != row.ran {
 			t.Errorf("%s: the handler ran: %t, want %t", row.code, ran, row.ran)
 		}
+	}
+}
+
+// A refusal within HandleContext is rendered once.
+func TestWithErrorHandlerInHandleContext(t *testing.T) {
+	m := adaptertest.NewMiddleware(t, sealhttp.WithMaxResponseBytes(10), sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
+	var rendered []error
+	e := gin.New()
+	e.Use(authenticate, ginseal.Middleware(m, ginseal.WithAccount(account), ginseal.WithErrorHandler(func(c *gin.Context, err error) {
+		rendered = append(rendered, err)
+		c.String(http.StatusInternalServerError, "no")
+	})))
+	e.GET("/", func(c *gin.Context) {
+		c.Request.URL.Path = "/large"
+		e.HandleContext(c)
+	})
+	e.GET("/large", func(c *gin.Context) { c.String(http.StatusOK, strings.Repeat(canary, 10)) })
+	w := serveOnce(t, e, http.Header{"X-Account": {adaptertest.Account}, "Accept": {sealhttp.MediaType}})
+	if len(rendered) != 1 || !errors.Is(rendered[0], sealhttp.CodeResponseTooLarge) {
+		t.Errorf("rendered: %v", rendered)
+	}
+	if w.Code != http.StatusInternalServerError || w.Body.String() != "no" {
+		t.Errorf("answered with %d %q", w.Code, w.Body)
 	}
 }
 

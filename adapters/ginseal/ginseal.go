@@ -108,8 +108,8 @@ func (a *adapter) serve(c *gin.Context) {
 }
 
 func (a *adapter) begin(c *gin.Context) (*sealhttp.Call, error) {
-	if a.account != nil {
-		c.Request = c.Request.WithContext(sealhttp.ContextWithAccount(c.Request.Context(), a.account(c)))
+	if a.account != nil { // in place: of a copy's form, net/http would leave temporary files behind
+		*c.Request = *c.Request.WithContext(sealhttp.ContextWithAccount(c.Request.Context(), a.account(c)))
 	}
 	if a.policy == nil {
 		return a.m.Begin(c.Writer, c.Request)

@@ -185,6 +185,7 @@ func router(s *adaptertest.Site) http.Handler {
 	outside, inside := stack(s)
 	e := gin.New()
 	e.HandleMethodNotAllowed = true
+	e.MaxMultipartMemory = 32 << 10
 	e.SetHTMLTemplate(adaptertest.Page)
 	e.Use(logged(s))
 	e.Use(outermost...)
