@@ -20,7 +20,7 @@
 // route ([Middleware.With]) or an account.
 //
 // The Middleware goes inside of what authenticates the caller, and outside of what
-// reads and writes bodies; compression has no place inside it. It fails closed: what was asked for sealed
+// reads, writes and compresses bodies. It fails closed: what was asked for sealed
 // is never answered in plaintext, no byte reaches the handler that was not
 // authenticated, and a policy or a key that cannot be found out is a 503.
 //

@@ -274,6 +274,10 @@ func TestTransportAccept(t *testing.T) {
 					if got := seen.header["Accept"]; !slices.Equal(got, row.want) {
 						t.Errorf("the handler saw %q, want %q", got, row.want)
 					}
+					// No one on the way reads another wish than ours.
+					if got, want := seen.outer["Accept"], append([]string{sealed}, row.want...); !slices.Equal(got, want) {
+						t.Errorf("sent Accept %q, want %q", got, want)
+					}
 					if _, has := seen.header["Accept"]; has && row.want == nil {
 						t.Error("the handler saw an Accept that is empty")
 					}

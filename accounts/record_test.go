@@ -272,13 +272,20 @@ func TestUnapproved(t *testing.T) {
 func TestOtherRecord(t *testing.T) {
 	store := newTestStore()
 	enrol(t, newRegistry(t, store), "other", generate(t, seal.X25519AES256GCM))
-	for name, alter := range map[string]func(*accounts.Record){
-		"another account": func(*accounts.Record) {},
-		"no revision":     func(r *accounts.Record) { r.Account, r.Revision = "acme", 0 },
+	for _, c := range []struct {
+		account string
+		alter   func(*accounts.Record)
+		want    string
+	}{
+		{"acme", func(*accounts.Record) {}, `the store gave account "other"`},
+		{"other", func(r *accounts.Record) { r.Revision = 0 }, "at revision 0"},
 	} {
-		r := newRegistry(t, wrongStore{store, alter})
-		_, err := r.ClientKey(requestOf("acme"))
-		wantIs(t, name, err, accounts.ErrRecord)
+		r := newRegistry(t, wrongStore{store, c.alter})
+		_, err := r.ClientKey(requestOf(c.account))
+		wantIs(t, c.want, err, accounts.ErrRecord)
+		if !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
 	}
 }
 

@@ -65,6 +65,49 @@ func TestStoreRestoredUnderRunningReplica(t *testing.T) {
 	}
 }
 
+// A store is lost, and before the replica that runs writes its ring back, another one
+// starts, and makes a new ring. The old one wins, on both.
+func TestNewRingInPlaceOfLostOne(t *testing.T) {
+	kek := newKEK(t)
+	for _, at := range []time.Duration{0, 500 * time.Millisecond, 10 * minute} { // after the last change
+		synctest.Test(t, func(t *testing.T) {
+			store := keyring.NewMemoryStore()
+			a := open(t, store, kek, quiet(), seldom)
+			if err := a.Revoke(t.Context(), a.PublicKeys()[0].ID()); err != nil {
+				t.Fatal(err)
+			}
+			key := a.PublicKeys()[0]
+			sleep(at)
+			store.Lose()
+			b := open(t, store, kek, quiet(), seldom)
+			wrong := b.PublicKeys()[0]
+			if wrong.Equal(key) {
+				t.Fatal("the test shows nothing")
+			}
+			seen, _ := b.Published()
+			for range 3 {
+				b.Tick(t.Context())
+				a.Tick(t.Context())
+			}
+			b.Tick(t.Context())
+			revision := load(t, store).Revision
+			for _, ring := range []*keyring.Keyring{a, b, open(t, store, kek, quiet())} {
+				expectKeys(t, ring, 0, 0, 1)
+				expectOpens(t, ring, key, nil)
+				expectOpens(t, ring, wrong, seal.ErrUnknownKey)
+				if got, _ := ring.Published(); got < seen {
+					t.Errorf("got serial %d after %d", got, seen)
+				}
+			}
+			a.Tick(t.Context())
+			b.Tick(t.Context())
+			if got := load(t, store).Revision; got != revision {
+				t.Errorf("it goes on: revision %d after %d", got, revision)
+			}
+		})
+	}
+}
+
 // A backup is restored while no replica runs: what it says is the truth. What was
 // retired comes back as it was and retires again, what was revoked is trusted again
 // until it is revoked again, and callers follow, since the serial grows all the same.

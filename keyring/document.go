@@ -33,11 +33,12 @@ const (
 // one encoding of a document, so that no byte can change unnoticed, and a field
 // more makes another version.
 type document struct {
-	Format   string `json:"format"`
-	Version  int    `json:"version"`
-	Ring     string `json:"ring"`
-	Revision uint64 `json:"revision"` // the State's
-	Serial   uint64 `json:"serial"`
+	Format   string    `json:"format"`
+	Version  int       `json:"version"`
+	Ring     string    `json:"ring"`
+	Created  time.Time `json:"created"`
+	Revision uint64    `json:"revision"` // the State's
+	Serial   uint64    `json:"serial"`
 	// Write is random. Two replicas that take the same step at the same time would write
 	// the same otherwise, and could not tell which of them did.
 	Write []byte        `json:"write"`
@@ -68,6 +69,7 @@ func newDocument(r *ring, revision uint64) *document {
 		Format:       documentFormat,
 		Version:      documentVersion,
 		Ring:         r.name,
+		Created:      r.created,
 		Revision:     revision,
 		Serial:       r.serial,
 		Write:        make([]byte, 12),
@@ -171,7 +173,7 @@ func corrupt(format string, args ...any) error {
 
 // ring returns the document's ring, checked for all that the rules depend on.
 func (d *document) ring() (ring, error) {
-	r := ring{name: d.Ring, serial: d.Serial, keys: make([]key, 0, len(d.Keys)), integrity: d.IntegrityKey}
+	r := ring{name: d.Ring, created: d.Created, serial: d.Serial, keys: make([]key, 0, len(d.Keys)), integrity: d.IntegrityKey}
 	states := make(map[KeyState]int)
 	for i := range d.Keys {
 		k, err := d.Keys[i].key()

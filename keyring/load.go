@@ -27,7 +27,7 @@ func (k *Keyring) reload(ctx context.Context) error {
 	state, err := k.store.Load(ctx)
 	switch {
 	case errors.Is(err, ErrNotFound) && k.state.Revision != 0:
-		return k.reinstate(ctx, 0)
+		return k.reinstate(ctx, 0, 0)
 	case err != nil:
 		return fmt.Errorf("loading: %w", err)
 	case k.missing == nil && k.isCurrent(state):
@@ -60,8 +60,13 @@ func (k *Keyring) adopt(ctx context.Context, state State) error {
 	if err != nil {
 		return err
 	}
-	if r.serial <= k.ring.serial && !k.isCurrent(state) {
-		return k.reinstate(ctx, state.Revision)
+	if k.state.Revision != 0 && !k.isCurrent(state) {
+		// Another ring, not as old as this one, was made in place of a store that was
+		// lost, by a replica that was started before this one wrote back what it had.
+		usurper := !bytes.Equal(integrity, k.integrity) && r.created.After(k.ring.created)
+		if usurper || r.serial <= k.ring.serial {
+			return k.reinstate(ctx, state.Revision, r.serial)
+		}
 	}
 	held, missing := k.open(ctx, &r)
 	if err := k.set(state, r, held); err != nil {
@@ -83,11 +88,11 @@ func (k *Keyring) verify(ctx context.Context, d *document) ([]byte, error) {
 	}
 	if k.integrity == nil || !bytes.Equal(d.IntegrityKey, k.ring.integrity) {
 		integrity, err := decrypt(ctx, k.kek, d.IntegrityKey, integrityData(k.name))
-		if err != nil {
-			return nil, fmt.Errorf("the integrity key: %w", err)
-		}
-		if d.verify(integrity) {
+		if err == nil && d.verify(integrity) {
 			return integrity, nil
+		}
+		if err != nil && k.integrity == nil {
+			return nil, fmt.Errorf("the integrity key: %w", err)
 		}
 	}
 	return nil, corrupt("its MAC does not fit: it was edited or damaged")
@@ -190,10 +195,11 @@ func (k *Keyring) done(ctx context.Context) bool {
 	return k.adopt(ctx, state) == nil
 }
 
-// reinstate writes the current state back over an older one of revision old: the
-// store was restored from a backup, or lost, and what is in memory is newer.
-func (k *Keyring) reinstate(ctx context.Context, old uint64) error {
+// reinstate writes the current state back over one that is not to replace it: the
+// store was restored from a backup, or lost. old and serial are that state's.
+func (k *Keyring) reinstate(ctx context.Context, old, serial uint64) error {
 	d := k.ring.draft(k.time.now())
+	d.serial = max(d.serial, serial)
 	d.event(EventReinstated, d.in(Primary))
 	if err := k.commit(ctx, old, d); err != nil {
 		return fmt.Errorf("writing the newer state back: %w", err)

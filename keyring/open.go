@@ -201,7 +201,7 @@ func (k *Keyring) create(ctx context.Context) error {
 	}
 	k.seen = map[uint32]sighting{} // this replica sees the ring begin
 	d := k.ring.draft(k.time.now())
-	d.integrity = wrapped
+	d.integrity, d.created = wrapped, d.now
 	private, err := k.generate(ctx, d, k.newKeys(&d.ring))
 	if err != nil {
 		return err

@@ -78,7 +78,8 @@ func (k *key) stamp() time.Time {
 // ring is the state of a key ring: what is stored, and what the rules are about.
 // It is a value; a draft changes a copy.
 type ring struct {
-	name string
+	name    string
+	created time.Time
 	// serial orders the states of a ring, whatever store they come from: it is the
 	// Unix time of the change, or one more than the last.
 	serial    uint64

@@ -1,61 +1,63 @@
 package keyring_test
 
-// sample is what was stored of a ring with keys in every state.
+// sample is what version 1 stored of a ring with keys in every state, and with
+// InsecurePlaintext. It must stay readable.
 const sample = `{
 	"format": "sealhttp keyring",
 	"version": 1,
 	"ring": "default",
+	"created": "2000-01-01T00:00:00Z",
 	"revision": 7,
-	"serial": 946699201,
-	"write": "0PlgYK2ST+zJEyiw",
+	"serial": 946771201,
+	"write": "Xo+AwvCKzj58xn6S",
 	"keys": [
 		{
-			"id": 77984423,
+			"id": 2386016226,
 			"suite": "X25519-AES256GCM",
 			"prefix": true,
 			"state": "primary",
-			"fingerprint": "46763-20426-34180-63467-03686-22328-37214-15581",
-			"created": "2000-01-01T02:00:00.000000001Z",
-			"promoted": "2000-01-01T04:00:00.000000001Z",
-			"public": "0JguYuG8qAKlVSdgo4Li2DG0pzOQfQ7wi6GT+r1qMWY=",
-			"private": "k+Tm+LtaYu5cjlC0zhVcfULysBHA18KPHtvIaBHqmkWnXODGWwngvwFP1Yz0VagEc++pimpcqiu4tXeg"
+			"fingerprint": "06092-39667-36637-52788-25874-34229-53405-29026",
+			"created": "2000-01-01T12:00:00.000000001Z",
+			"promoted": "2000-01-02T00:00:00.000000001Z",
+			"public": "BvXjN+l3xDJZZMwXN5jNv2FB09CJ53cmdM0KTK9GUl8=",
+			"private": "ztkI9PnxqAfIM0TZ6Cig+kPAKPR22wRajPD2MNgoXuE="
 		},
 		{
-			"id": 862753381,
+			"id": 986174825,
 			"suite": "X25519-AES256GCM",
 			"prefix": true,
 			"state": "pending",
-			"fingerprint": "61972-54825-31978-14524-35957-65361-60509-62959",
-			"created": "2000-01-01T04:00:00.000000002Z",
-			"public": "Fl98CsukEZrSJWOdf+6mARm2nL1UZcl+xN/JDrvHRmo=",
-			"private": "+39NmKtyVyJP1GgoUT/5xLQcWsdE28uuHF9t/HNb7YnzTGsi2I9IRsnlFMHgEPGaqx+pb6OGzVXJENkf"
+			"fingerprint": "46052-59237-58532-22827-43052-37014-02794-03742",
+			"created": "2000-01-02T00:00:00.000000002Z",
+			"public": "I4tJiUahIz0sToANb2139teslMCXiXXhOIugP2iftiQ=",
+			"private": "K5AVPViqnOAP6t/ZiuTzXtjS6Hvf22k8EPX3tfCUYG4="
 		},
 		{
-			"id": 2018612153,
+			"id": 936847020,
 			"suite": "X25519-AES256GCM",
 			"prefix": true,
 			"state": "previous",
-			"fingerprint": "52568-24415-60896-45163-21352-01958-52539-18442",
+			"fingerprint": "46533-45164-51284-31227-19780-41036-33988-25742",
 			"created": "2000-01-01T00:00:00Z",
-			"promoted": "2000-01-01T02:00:00Z",
-			"replaced": "2000-01-01T04:00:00.000000001Z",
-			"public": "Vqsd99iElLqTh6m0YoxdV/FkOlaRmpgb+bweBnUgjkk=",
-			"private": "NOUVl3/gWy7ewJePOKpu6s5waUDLKxeC/+dUedl2+/DzvZfMxi2JNTDukGg0/pflam1Li4558Vmlo25l"
+			"promoted": "2000-01-01T12:00:00Z",
+			"replaced": "2000-01-02T00:00:00.000000001Z",
+			"public": "0lWe3ZmZST/KxEWqGBOgyusnSXIxXGC49Wwj7C5nNxQ=",
+			"private": "QXHncE2HEzMTL86YF/16ytdsaDO8QGVUwhYDFx8OfLE="
 		},
 		{
-			"id": 3259857955,
+			"id": 2985054542,
 			"suite": "X25519-AES256GCM",
 			"prefix": true,
 			"state": "retired",
-			"fingerprint": "46505-40087-33689-15576-29472-03502-03459-35194",
+			"fingerprint": "58359-15418-53265-11671-51902-09751-38841-24400",
 			"created": "2000-01-01T00:00:00Z",
 			"promoted": "2000-01-01T00:00:00Z",
-			"replaced": "2000-01-01T02:00:00Z",
-			"retired": "2000-01-01T02:00:00.000000001Z",
+			"replaced": "2000-01-01T12:00:00Z",
+			"retired": "2000-01-01T12:00:00.000000001Z",
 			"revoked": true
 		}
 	],
-	"integrity_key": "PuIngqgZtk3dgrdV431H2G44sT7Bh/qCcEPS5ik9lWWiAGFJ0iRt7ISWMiyEtBH6/TyY1lf6dSpR3sW+",
-	"mac": "9xfM69aELSCSOxv79EGL5cOWKLdzy3g+kdmwd8GPoZ8="
+	"integrity_key": "sqEN+qKdem58kChZV/LIL4gA0XnkhMX3y0OIKfPwyJU=",
+	"mac": "BAgkUWv8GrbbswAD1w3xAqofBueOZoGnG3yjd2Iyt60="
 }
 `

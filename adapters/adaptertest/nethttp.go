@@ -195,8 +195,8 @@ func (s *Site) Routes() []Route {
 			fmt.Fprint(w, Canary, " has come ", visits, " times")
 		}},
 		{"GET", "/control", s.Control},
-		{"GET", "/slow", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
-		{"GET", "/slow-handler", SlowHandler.ServeHTTP},
+		{"GET", "/slow", func(_ http.ResponseWriter, r *http.Request) { s.Slow(r) }},
+		{"GET", "/slow-handler", s.slowHandler},
 		{"GET", "/gzipped", s.Gzipped},
 		{"GET", "/account", func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, Canary, " for ", sealhttp.Account(r.Context()))
@@ -428,13 +428,24 @@ func (s *Site) Gzipped(w http.ResponseWriter, _ *http.Request) {
 	_ = zw.Close()
 }
 
-// SlowHandler takes longer than it may.
-var SlowHandler = http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// Slow takes longer than it may. Under http.TimeoutHandler, which takes what comes first,
+// it takes until the caller has its response.
+func (s *Site) Slow(r *http.Request) {
 	<-r.Context().Done()
-}), time.Millisecond, "late: "+Canary)
+	if s.Stack == TimeoutHandler {
+		<-s.Received
+	}
+}
 
-// SoonOver is the timeout of the stacks that have one.
-const SoonOver = 10 * time.Millisecond
+func (s *Site) slowHandler(w http.ResponseWriter, r *http.Request) {
+	http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		<-s.Received
+	}), time.Millisecond, "late: "+Canary).ServeHTTP(w, r)
+}
+
+// SoonOver is the timeout of the stacks that have one: long enough for a slow machine to
+// get to the handler, which then waits for its end.
+const SoonOver = 300 * time.Millisecond
 
 // CORS is what the stacks with CORS allow.
 var CORS = cors.Options{

@@ -3,6 +3,7 @@ package chiseal_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
@@ -146,5 +147,18 @@ func TestMiddlewareIsHandler(t *testing.T) {
 	w := newRecorder(h, "GET", "/")
 	if w.Code != http.StatusNotAcceptable || w.Header().Get("Sealed-Error") != string(sealhttp.CodeEncryptionRequired) {
 		t.Errorf("answered with %d, %v", w.Code, w.Header())
+	}
+}
+
+// A call in plaintext costs no allocation.
+func TestPlaintextAllocations(t *testing.T) {
+	h := chiseal.Middleware(adaptertest.NewMiddleware(t))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+	allocations := testing.AllocsPerRun(200, func() {
+		clear(w.Header())
+		h.ServeHTTP(w, r)
+	})
+	if allocations > 0 {
+		t.Errorf("%v allocations", allocations)
 	}
 }

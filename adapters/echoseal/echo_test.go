@@ -464,22 +464,18 @@ func TestErrorIsReturned(t *testing.T) {
 	}
 }
 
-// In plaintext nothing is allocated beyond what echo allocates itself.
+// A call in plaintext costs no allocation.
 func TestPlaintextAllocations(t *testing.T) {
-	m := adaptertest.NewMiddleware(t)
-	e := echo.New()
-	h := func(c echo.Context) error { return nil }
-	e.GET("/bare", h)
-	e.GET("/sealed", h, echoseal.Middleware(m))
-	measure := func(path string) float64 {
-		r := httptest.NewRequest("GET", path, nil)
-		w := httptest.NewRecorder()
-		return testing.AllocsPerRun(200, func() {
-			clear(w.Header())
-			e.ServeHTTP(w, r)
-		})
-	}
-	if bare, sealed := measure("/bare"), measure("/sealed"); sealed > bare+1 {
-		t.Errorf("%v allocations, %v without the middleware", sealed, bare)
+	h := echoseal.Middleware(adaptertest.NewMiddleware(t))(func(echo.Context) error { return nil })
+	w := httptest.NewRecorder()
+	c := echo.New().NewContext(httptest.NewRequest("GET", "/", nil), w)
+	allocations := testing.AllocsPerRun(200, func() {
+		clear(w.Header())
+		if err := h(c); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocations > 0 {
+		t.Errorf("%v allocations", allocations)
 	}
 }

@@ -319,7 +319,7 @@ func handlers(s *adaptertest.Site) map[string]echo.HandlerFunc {
 			return c.String(http.StatusOK, fmt.Sprint(canary, " has come ", visits, " times"))
 		},
 		"GET /slow": func(c echo.Context) error {
-			<-c.Request().Context().Done()
+			s.Slow(c.Request())
 			return c.Request().Context().Err()
 		},
 		"GET /account": func(c echo.Context) error {

@@ -436,22 +436,17 @@ func TestWithErrorHandlerInHandleContext(t *testing.T) {
 	}
 }
 
-// In plaintext nothing is allocated beyond what gin allocates itself.
+// A call in plaintext costs no allocation.
 func TestPlaintextAllocations(t *testing.T) {
-	m := adaptertest.NewMiddleware(t)
-	e := gin.New()
-	h := func(c *gin.Context) {}
-	e.GET("/bare", h)
-	e.GET("/sealed", ginseal.Middleware(m), h)
-	measure := func(path string) float64 {
-		r := httptest.NewRequest("GET", path, nil)
-		w := httptest.NewRecorder()
-		return testing.AllocsPerRun(200, func() {
-			clear(w.Header())
-			e.ServeHTTP(w, r)
-		})
-	}
-	if bare, sealed := measure("/bare"), measure("/sealed"); sealed > bare {
-		t.Errorf("%v allocations, %v without the middleware", sealed, bare)
+	m := ginseal.Middleware(adaptertest.NewMiddleware(t))
+	w := httptest.NewRecorder()
+	c, _ := gin.CreateTestContext(w)
+	c.Request = httptest.NewRequest("GET", "/", nil)
+	allocations := testing.AllocsPerRun(200, func() {
+		clear(w.Header())
+		m(c)
+	})
+	if allocations > 0 {
+		t.Errorf("%v allocations", allocations)
 	}
 }

@@ -1,7 +1,6 @@
 package publish_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -14,58 +13,18 @@ import (
 	"github.com/sealhttp/sealhttp/seal"
 )
 
-// replica is a server's keyring with what it publishes. Its keys change by rotation,
-// or as one when all are replaced.
-type replica struct {
-	mu       sync.Mutex
-	keyring  *keyring.Keyring
-	revision uint64
-}
-
-func newReplica(t testing.TB) *replica {
-	r := new(replica)
-	r.replace(t)
-	return r
-}
-
-// replace makes a new ring that has none of the old keys.
-func (r *replica) replace(t testing.TB) {
-	t.Helper()
-	k, err := keyring.New(newKey(t, seal.X25519AES256GCM))
-	check(t, err)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.keyring, r.revision = k, r.revision+1
-}
-
-func (r *replica) rotate(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.keyring.Rotate(ctx); err != nil {
-		return err
-	}
-	r.revision++
-	return nil
-}
-
-func (r *replica) Published() (uint64, []*seal.PublicKey) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.revision, r.keyring.PublicKeys()
-}
-
-func (r *replica) ServerKeys(ctx context.Context) (*seal.KeySet, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.keyring.ServerKeys(ctx)
-}
+var (
+	_ publish.Keys              = (*keyring.Keyring)(nil)
+	_ sealhttp.ServerPublicKeys = (*publish.Source)(nil)
+)
 
 // A Transport with a Source, a Middleware with a keyring, and the publication, over
-// TLS: calls go on through rotations, and through a key that is gone at once.
+// TLS: calls go on through rotations, and when the key they use is revoked.
 func TestEndToEnd(t *testing.T) {
 	for name, h2 := range map[string]bool{"HTTP1": false, "HTTP2": true} {
 		t.Run(name, func(t *testing.T) {
-			keys := newReplica(t)
+			keys, err := keyring.New(newKey(t, seal.X25519AES256GCM))
+			check(t, err)
 			var refused atomic.Int64
 			m, err := sealhttp.New(keys, sealhttp.WithPolicy(sealhttp.RequestRequired), sealhttp.WithObserver(func(_ *http.Request, e sealhttp.Event) {
 				if e.Code == sealhttp.CodeUnknownKey {
@@ -87,16 +46,22 @@ func TestEndToEnd(t *testing.T) {
 			base.MaxIdleConnsPerHost = 30
 			client := sealing(t, source, base)
 			api := server.URL + "/api"
+			revoke := func() { // the key that the caller seals to
+				t.Helper()
+				key, err := source.PublicKey(t.Context(), nil)
+				check(t, err)
+				check(t, keys.Revoke(t.Context(), key.ID()))
+			}
 			check(t, call(t, client, api))
 			publication.wantFetches(t, 1)
 
 			// The previous key still opens: no call fails, nothing is fetched.
-			check(t, keys.rotate(t.Context()))
+			check(t, keys.Rotate(t.Context()))
 			check(t, call(t, client, api))
 			publication.wantFetches(t, 1)
 
 			// unknown_key, one fetch, one more try.
-			keys.replace(t)
+			revoke()
 			check(t, call(t, client, api))
 			publication.wantFetches(t, 2)
 			if n := refused.Load(); n != 1 {
@@ -105,7 +70,7 @@ func TestEndToEnd(t *testing.T) {
 
 			// The same for many calls at once: one fetch for all of them.
 			for range 5 {
-				keys.replace(t)
+				revoke()
 				before := publication.fetches.Load()
 				var wg sync.WaitGroup
 				for range 30 {

@@ -26,7 +26,8 @@ var (
 	// [ClockSkew] behind that of the server.
 	ErrNotYetValid = fmt.Errorf("%w: it is not valid yet", ErrRefused)
 	// ErrRollback is a key set that is older than one seen before, or of the same
-	// revision with other keys.
+	// revision with other keys: an old one that someone has kept, or the answer of a
+	// replica that has not heard of a change yet.
 	ErrRollback = fmt.Errorf("%w: older than one that was seen", ErrRefused)
 )
 

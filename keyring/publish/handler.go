@@ -22,9 +22,9 @@ import (
 // snapshot: the public keys, the primary first, and their revision, which is never 0
 // and grows with every change of the keys.
 //
-// Callers remember revisions and refuse to go back. So they must outlive the process:
-// a ring in memory starts anew at each start, and is not to be published to callers
-// that live longer.
+// Callers remember revisions and refuse to go back. So all replicas must publish the
+// same ones, and they must outlive the process, as those of a *keyring.Keyring on a
+// store do. A ring in memory is for a service of one process.
 type Keys interface {
 	Published() (revision uint64, keys []*seal.PublicKey)
 }

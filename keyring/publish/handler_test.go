@@ -318,6 +318,28 @@ func TestSignerFails(t *testing.T) {
 	})
 }
 
+// The last document is served on to the second at which it expires, which is a whole
+// one.
+func TestSignerFailsToTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &counting{PrivateKey: signer}
+		h, err := publish.NewHandler(newRing(t), service, s, quiet, publish.WithValidity(3500*time.Millisecond))
+		check(t, err)
+		document := read(t, get(t, h, "GET"))
+		kms := errors.New("the KMS cannot be reached")
+		s.fail.Store(&kms)
+		for range 35 {
+			resp := get(t, h, "GET")
+			if _, err := publish.Verify(document, service, time.Now(), pin); err != nil {
+				wantUnavailable(t, resp, "once it has expired")
+			} else if !bytes.Equal(read(t, resp), document) {
+				t.Errorf("status %d", resp.StatusCode)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}
+
 func wantUnavailable(t testing.TB, resp *http.Response, when string) {
 	t.Helper()
 	body := string(read(t, resp))

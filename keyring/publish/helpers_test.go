@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,11 @@ import (
 )
 
 const service = "api.example.com"
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // where rings in memory log to
+	os.Exit(m.Run())
+}
 
 // signerOf makes a signing key that is the same in every run.
 func signerOf(seed byte) ed25519.PrivateKey {

@@ -72,8 +72,9 @@ func WithLogger(logger *slog.Logger) CommonOption {
 // WithValidity sets how long a signature is valid: [DefaultValidity] by default, 2
 // seconds at least. It is the longest time that a caller who is kept from fetching
 // goes on sealing to a key that was revoked, and the longest outage of the
-// publication that callers live through. It must not be above the ring's overlap
-// (see keyring.Schedule), or callers would use keys that are gone.
+// publication that callers live through. It must not be above the ring's overlap, or
+// callers would use keys that are gone: keyring.WithPublicationValidity of the same
+// duration makes sure.
 func WithValidity(d time.Duration) HandlerOption {
 	return handlerOption(func(c *handlerConfig) error {
 		if d < minValidity {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,9 @@ type bad struct {
 	is       []error
 }
 
+// newRSAKey takes its time, so one serves all tests.
+var newRSAKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // badDocuments are refused at this moment by who pins [pin] and the name [service].
 // All but those that say so are rightly signed by the pinned key, so that nothing but
 // the named fault refuses them.
@@ -99,7 +103,7 @@ func badDocuments(t testing.TB) []bad {
 
 	// Algorithms, signed as they say.
 	keys := map[jose.SignatureAlgorithm]any{jose.HS256: []byte(pin)}
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	rsaKey, err := newRSAKey()
 	check(t, err)
 	keys[jose.RS256], keys[jose.PS256] = rsaKey, rsaKey
 	keys[jose.ES256], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

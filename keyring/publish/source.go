@@ -109,6 +109,7 @@ func NewSource(url, name string, pins []ed25519.PublicKey, opts ...SourceOption)
 //
 // The URL must be one of HTTPS. A keyset is used for [DefaultValidity] from its fetch,
 // which the service must be ready to open for, and nothing protects from older ones.
+// Its [Set] has no name, and revision 0.
 func NewInsecureHTTPSOnlySource(url string, opts ...SourceOption) (*Source, error) {
 	s, err := newSource(url, []string{"https"}, opts)
 	if err != nil {
@@ -144,8 +145,8 @@ func newSource(rawURL string, schemes []string, opts []SourceOption) (*Source, e
 // PublicKey returns the primary of [Source.Set].
 //
 // If refused is that key, because the server has just answered unknown_key for it,
-// the set is fetched once more, past all caches: once for all calls that wait, and not
-// again before the interval of [WithRefusedInterval] is over. If there is no other key
+// the set is fetched once more, with no-cache for caches on the way: once for all calls
+// that wait, and not again before the interval of [WithRefusedInterval] is over. If there is no other key
 // then, PublicKey returns refused again.
 func (s *Source) PublicKey(ctx context.Context, refused *seal.PublicKey) (*seal.PublicKey, error) {
 	set, err := s.get(ctx, refused)
@@ -342,6 +343,7 @@ func (s *Source) read(document []byte, now time.Time) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("publish: %w: %w", ErrMalformed, err)
 	}
+	now = now.Round(0) // by the wall clock, as what is signed: the other one may stop while a machine sleeps
 	return &Set{Issued: now, Expires: now.Add(DefaultValidity), Keys: keys}, nil
 }
 
@@ -353,21 +355,16 @@ func (s *Source) Run(ctx context.Context) error {
 	for {
 		f, wait := s.next()
 		var done <-chan struct{}
-		var timer *time.Timer
 		var elapsed <-chan time.Time
 		if f != nil {
 			done = f.done
 		} else {
-			timer = time.NewTimer(wait)
-			elapsed = timer.C
+			elapsed = time.After(wait)
 		}
 		select {
 		case <-done:
 		case <-elapsed:
 		case <-ctx.Done():
-			if timer != nil {
-				timer.Stop()
-			}
 			return ctx.Err()
 		}
 	}

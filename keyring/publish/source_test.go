@@ -21,13 +21,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sealhttp/sealhttp"
 	"github.com/sealhttp/sealhttp/keyring/publish"
 	"github.com/sealhttp/sealhttp/seal"
 	"github.com/sealhttp/sealhttp/tinkkeys"
 )
-
-var _ sealhttp.ServerPublicKeys = (*publish.Source)(nil)
 
 // wantKey fails the test unless the source gives a key.
 func wantKey(t testing.TB, s *publish.Source, refused, want *seal.PublicKey) {
@@ -477,7 +474,7 @@ func TestFetchesPerDay(t *testing.T) {
 		}
 		perDay := float64(s.fetches.Load()) / callers / days
 		t.Logf("%.2f fetches a day", perDay)
-		if perDay < 2.5 || perDay > 3.5 {
+		if perDay < 2.2 || perDay > 3.2 {
 			t.Errorf("%.2f fetches a day and caller", perDay)
 		}
 		if most > callers/5 { // that all began at the same moment must not show
@@ -738,8 +735,7 @@ func TestStateFileDamaged(t *testing.T) {
 	wantKey(t, source, nil, key)
 }
 
-// With Run, a set that is valid for less than the shortest time between two fetches is
-// fetched when it expires.
+// Run keeps up with the shortest validity, too.
 func TestRunWithTheShortestValidity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(newHandler(t, newRing(t), publish.WithValidity(2*time.Second)))
@@ -818,7 +814,7 @@ func TestInsecureHTTPSOnly(t *testing.T) {
 		handler http.Handler
 		is      []error
 	}{
-		"redirect":       {http.RedirectHandler(elsewhereURL, 302), []error{publish.ErrUnavailable}},
+		"redirect":       {http.RedirectHandler(elsewhereURL, http.StatusFound), []error{publish.ErrUnavailable}},
 		"a private key":  {served("application/json", private), []error{publish.ErrMalformed, tinkkeys.ErrPrivateKey}},
 		"not a keyset":   {served("application/json", []byte(`{"key":1}`)), []error{publish.ErrMalformed, tinkkeys.ErrKeyset}},
 		"more than 64 K": {served("application/json", append(plain, bytes.Repeat([]byte(" "), publish.MaxSize)...)), []error{publish.ErrMalformed}},
