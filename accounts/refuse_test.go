@@ -297,6 +297,7 @@ func secretKeys(t testing.TB) []refusal {
 	check(t, err)
 	sec1, err := x509.MarshalECPrivateKey(ec)
 	check(t, err)
+	//lint:ignore SA1019 a JWK has the number itself
 	d := ec.D.FillBytes(make([]byte, 32))
 	for _, suite := range []seal.Suite{seal.X25519AES256GCM, seal.P256AES256GCM} {
 		add("PKCS #8 as "+suite.String(), d, rawForm(suite, pkcs8), accounts.ErrPrivateKey)
