@@ -401,7 +401,11 @@ func TestServerPreflight(t *testing.T) {
 						handler(w, r)
 					})))
 					a := host.do(t, host.request(t, "OPTIONS", "/", nil, preflight))
-					if !ran || a.err != nil || a.status != 200 && a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != "*" {
+					status := 200
+					if name == "status" {
+						status = 204
+					}
+					if !ran || a.err != nil || a.status != status || a.header.Get("Access-Control-Allow-Origin") != "*" {
 						t.Errorf("ran: %v, status %d, header %v, %v", ran, a.status, a.header, a.err)
 					}
 					if len(a.body) > 0 || a.header["Content-Type"] != nil || len(a.trailer) > 0 || a.vary() != 1 || strings.Contains(fmt.Sprint(a.header), canary) {

@@ -506,7 +506,9 @@ func TestServerResponseDifferential(t *testing.T) {
 
 		// Others' handlers inside.
 		{name: "TimeoutHandler inside, timed out", handler: func(_ *srvNotes, w http.ResponseWriter, r *http.Request) {
-			http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), time.Millisecond, "timed out").ServeHTTP(w, r)
+			done := make(chan struct{})
+			defer close(done)
+			http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }), time.Millisecond, "timed out").ServeHTTP(w, r)
 		}, on: srvIs(503, "timed out")},
 		{name: "reverse proxy", handler: proxy, on: srvIs(200, "from upstream")},
 		{name: "reverse proxy, stream with hints and trailers", target: "/stream", ownVary: true, handler: proxy, wire: func(m srvMode, want *srvAnswer, notes map[string]string) {

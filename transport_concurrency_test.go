@@ -37,7 +37,7 @@ func TestTransportConcurrency(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 200 {
 			wg.Go(func() {
-				text := strings.Repeat(fmt.Sprintf("goroutine %d ", i), 1+i*10)
+				text := strings.Repeat(fmt.Sprintf("goroutine %d ", i), 1+i*2)
 				req, err := http.NewRequestWithContext(t.Context(), "POST", srv.URL, strings.NewReader(text))
 				if err != nil {
 					t.Error(err)

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -171,6 +172,9 @@ func TestTransportPlaintextResponses(t *testing.T) {
 				{"Content-Type": nil},
 			} {
 				status, header = s, h
+				if h.Get("Content-Type") != "text/plain" && s%100 > 4 { // forms of header for some statuses only
+					continue
+				}
 				for _, method := range []string{"GET", "POST"} {
 					calls++
 					resp, err := transport.RoundTrip(trRequest(t, method, srv.URL, strings.NewReader("")))
@@ -743,9 +747,11 @@ func (b *trStalled) Close() error {
 
 // A body that stalls ends with its call, and what had come of it is not sent.
 func TestTransportBodyStalls(t *testing.T) {
-	counting := &trCounting{Handler: trEcho}
-	srv, base := trServe(t, false, counting)
-	transport := trTransport(t, sealhttp.StaticPublicKey(trDefaultKey(t).Public()), sealhttp.WithBase(base))
+	var sent atomic.Int64
+	transport := trTransport(t, sealhttp.StaticPublicKey(trDefaultKey(t).Public()), sealhttp.WithBase(trBase(func(req *http.Request) (*http.Response, error) {
+		sent.Add(1) // it does not look at the context, as net/http would
+		return trAnswer(req, 200, nil, http.NoBody), nil
+	})))
 	reason := errors.New("the user left")
 	for name, want := range map[string]error{"cancelled": context.Canceled, "with a cause": reason, "timeout of the client": context.DeadlineExceeded} {
 		t.Run(name, func(t *testing.T) {
@@ -761,14 +767,14 @@ func TestTransportBodyStalls(t *testing.T) {
 			default:
 				client.Timeout = 50 * time.Millisecond
 			}
-			_, err := client.Do(trRequest(t, "POST", srv.URL, body).WithContext(ctx))
+			_, err := client.Do(trRequest(t, "POST", "http://127.0.0.1/", body).WithContext(ctx))
 			if !errors.Is(err, want) {
 				t.Errorf("got %v, want %v", err, want)
 			}
 			if n := body.closed.Load(); n != 1 {
 				t.Errorf("the body was closed %d times", n)
 			}
-			if counting.n.Load() != 0 {
+			if sent.Load() != 0 {
 				t.Error("a part of the body was sent")
 			}
 		})
@@ -811,8 +817,11 @@ func TestTransportClosesBody(t *testing.T) {
 		"nothing sealed":       {static, echo, opts(private), func(r *http.Request) { r.Method, r.Body = "GET", &trBody{Reader: strings.NewReader("")} }, 1, nil},
 		"redirected":           {static, echo, opts(private), func(r *http.Request) { r.Response = new(http.Response) }, 0, []error{sealhttp.ErrRedirect}},
 		"declared too large":   {static, echo, opts(sealhttp.WithMaxRequestBytes(3)), func(r *http.Request) { r.ContentLength = 4 }, 0, []error{sealhttp.CodeTooLarge}},
-		"read too large":       {static, echo, opts(sealhttp.WithMaxRequestBytes(3)), nil, 0, []error{sealhttp.CodeTooLarge}},
-		"reading fails":        {static, echo, opts(), func(r *http.Request) { r.Body.(*trBody).Reader = iotest.ErrReader(down) }, 0, []error{down}},
+		"declared too large, so not read": {static, echo, opts(sealhttp.WithMaxRequestBytes(3)), func(r *http.Request) {
+			r.ContentLength, r.Body.(*trBody).Reader = 4, iotest.ErrReader(down)
+		}, 0, []error{sealhttp.CodeTooLarge}},
+		"read too large": {static, echo, opts(sealhttp.WithMaxRequestBytes(3)), nil, 0, []error{sealhttp.CodeTooLarge}},
+		"reading fails":  {static, echo, opts(), func(r *http.Request) { r.Body.(*trBody).Reader = iotest.ErrReader(down) }, 0, []error{down}},
 		"reading fails late": {static, echo, opts(), func(r *http.Request) {
 			r.Body.(*trBody).Reader = io.MultiReader(strings.NewReader("text"), iotest.ErrReader(down))
 		}, 0, []error{down}},

@@ -209,6 +209,20 @@ func TestTransportStaticKeyIsDropped(t *testing.T) {
 	})
 }
 
+// An error of the transport below is not the server's refusal, whatever it holds.
+func TestTransportBaseErrorIsNoRefusal(t *testing.T) {
+	key := trKey(t, seal.X25519AES256GCM, seal.WithoutPrefix()).Public()
+	for _, code := range []sealhttp.Code{sealhttp.CodeUnknownKey, sealhttp.CodeDecryptionFailed} {
+		own := &sealhttp.Error{Code: code, Err: sealhttp.ErrResponseNotOpened}
+		source := &trSource{answer: func(*seal.PublicKey) (*seal.PublicKey, error) { return key, nil }}
+		transport := trTransport(t, source, sealhttp.WithBase(trBase(func(*http.Request) (*http.Response, error) { return nil, own })))
+		err := trFail(t, transport, trRequest(t, "POST", "http://127.0.0.1/", strings.NewReader("text")))
+		if err != error(own) || len(source.asked()) != 1 {
+			t.Errorf("got %v, the source was asked %d times", err, len(source.asked()))
+		}
+	}
+}
+
 // The second attempt's own end is the call's: here the connection fails.
 func TestTransportSecondAttemptFails(t *testing.T) {
 	first, second := trDefaultKey(t).Public(), trDefaultKey(t).Public()

@@ -132,6 +132,28 @@ func TestOneReading(t *testing.T) {
 	})
 }
 
+// TestAge: what was read is as old as the start of the reading.
+func TestAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, store := replicas(t)
+		store.loading = func() { time.Sleep(3 * time.Second) }
+		for round := range 3 {
+			_, err := r.Policy(requestOf("acme"))
+			check(t, err)
+			if loads, _ := store.counts(); loads != round+1 {
+				t.Fatalf("round %d: %d readings", round, loads)
+			}
+			time.Sleep(2*time.Second - time.Nanosecond) // 5 seconds in all
+			_, err = r.Policy(requestOf("acme"))
+			check(t, err)
+			if loads, _ := store.counts(); loads != round+1 {
+				t.Fatalf("round %d: %d readings, within 5 seconds", round, loads)
+			}
+			time.Sleep(time.Nanosecond)
+		}
+	})
+}
+
 // TestWaiting: who gives up gets the error of their context, and the others their
 // answer; a reading that takes too long is given up.
 func TestWaiting(t *testing.T) {
