@@ -188,6 +188,49 @@ func TestClockAheadAtStart(t *testing.T) {
 	})
 }
 
+// A replica whose clock is behind rotates, and stamps the old key as long replaced.
+// Those who have seen it replaced give its callers their time all the same.
+func TestStampFromClockBehind(t *testing.T) {
+	kek := newKEK(t)
+	synctest.Test(t, func(t *testing.T) {
+		var clock wallClock
+		store := keyring.NewMemoryStore()
+		right := open(t, store, kek, seldom, quiet())
+		defer run(t, right)()
+		sleep(100 * day)
+		clock.jump(-40 * day)
+		wrong := open(t, store, kek, seldom, quiet(), keyring.WithClock(clock.now))
+		defer run(t, wrong)()
+		rotate(t, wrong)
+		expectKeys(t, wrong, 0, 1, 0)
+		if replaced := wrong.Status().Keys[1].Replaced; time.Since(replaced) < 39*day {
+			t.Fatalf("replaced at %v: the test shows nothing", replaced)
+		}
+		sleep(29 * day)
+		expectKeys(t, right, 0, 1, 0)
+		sleep(2 * day)
+		expectKeys(t, right, 0, 0, 1)
+	})
+}
+
+// Rotate takes the clock as it is then, though the replica follows it no longer.
+func TestRotateReadsClock(t *testing.T) {
+	kek := newKEK(t)
+	synctest.Test(t, func(t *testing.T) {
+		var clock wallClock
+		clock.jump(20 * year)
+		ring := open(t, keyring.NewMemoryStore(), kek, seldom, quiet(), keyring.WithClock(clock.now))
+		defer run(t, ring)()
+		sleep(10 * day)
+		clock.jump(-20 * year)
+		rotate(t, ring)
+		expectKeys(t, ring, 0, 1, 0)
+		if promoted := ring.Status().Keys[0].Promoted; time.Since(promoted).Abs() > day {
+			t.Errorf("promoted at %v, which is %v ago", promoted, time.Since(promoted))
+		}
+	})
+}
+
 // A pending key that a clock ahead has stamped does not stop the schedule for good
 // either.
 func TestPendingFromClockAhead(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -317,6 +316,9 @@ func TestErrorAtEveryStep(t *testing.T) {
 			if !errors.Is(err, errFull) && !slices.Contains(harmless, swapSteps[at-1]) {
 				t.Errorf("%s (step %d): got %v, want the disk's error", swapSteps[at-1], at, err)
 			}
+			if _, left := d.entries[diskPath+".new"]; left {
+				t.Errorf("%s (step %d): the unfinished file is left", swapSteps[at-1], at)
+			}
 			got := stateOn(t, d)
 			want := oldState
 			if got.Revision == 2 {
@@ -333,9 +335,6 @@ func TestErrorAtEveryStep(t *testing.T) {
 			d.locked = make(map[string]bool)
 			if err := store.Swap(t.Context(), got.Revision, keyring.State{Revision: got.Revision + 1}, nil); err != nil {
 				t.Errorf("%s: the next Swap: %v", swapSteps[at-1], err)
-			}
-			if _, left := d.entries[path.Clean(diskPath+".new")]; left {
-				t.Errorf("%s: the unfinished file is left", swapSteps[at-1])
 			}
 		}
 	}

@@ -76,8 +76,10 @@
 // Every state has a serial, which grows even where a store's revisions begin again.
 // A replica never goes back to an older state than it has loaded. If the store holds
 // one, or nothing, because it was restored from a backup or lost, the replica writes
-// its own back, and tells so ([EventReinstated]): as long as one replica runs, what
-// was retired stays retired, what was revoked stays revoked, and no key is lost.
+// its own back, and tells so ([EventReinstated]). That goes for a new ring too, which
+// a replica that was started too soon has made in the empty store. So as long as one
+// replica runs, what was retired stays retired, what was revoked stays revoked, and no
+// key is lost.
 //
 // If none runs, the backup is the truth. What was retired since is what it was in
 // the backup, and retires again when it is due: at once, if its time is over. What

@@ -254,6 +254,24 @@ func TestPrivateHalfOfAnotherKey(t *testing.T) {
 	}
 }
 
+// One key under two ids, which only who has the kek, or none, can store.
+func TestOneKeyTwice(t *testing.T) {
+	kek := keyring.InsecurePlaintext()
+	store := fullRing(t, kek)
+	ring := open(t, store, kek, quiet())
+	var first *keyring.DocumentKey
+	put(t, store, ring.Forge(load(t, store), load(t, store).Revision, func(k *keyring.DocumentKey) {
+		if first == nil {
+			first = k
+		} else if k.State == keyring.Pending {
+			k.Public, k.Private, k.Fingerprint = first.Public, first.Private, first.Fingerprint
+		}
+	}))
+	if _, err := keyring.Open(t.Context(), store, kek); !errors.Is(err, keyring.ErrCorrupt) || !strings.Contains(err.Error(), "duplicate key") {
+		t.Errorf("got %v, want ErrCorrupt with %q", err, "duplicate key")
+	}
+}
+
 // The associated data that a KMS sees is fixed: what is stored depends on it.
 func TestAssociatedData(t *testing.T) {
 	k := newKMS(t)
@@ -328,4 +346,37 @@ func TestStoredByVersion1(t *testing.T) {
 	if again, keys, err := keyring.ParseDocument([]byte(sample)); err != nil || keys != 4 || string(again) != sample {
 		t.Errorf("got %d keys, %v, and would write\n%s", keys, err, again)
 	}
+}
+
+// Whatever is stored with a good MAC, a ring that opens is one that holds its rules.
+func FuzzRing(f *testing.F) {
+	f.Add([]byte(sample))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		state, ok := keyring.Sign(data)
+		if !ok {
+			return
+		}
+		store := keyring.NewMemoryStore()
+		put(t, store, state)
+		ring, err := keyring.Open(t.Context(), store, keyring.InsecurePlaintext(), quiet())
+		if err != nil {
+			if !errors.Is(err, keyring.ErrCorrupt) && !errors.Is(err, keyring.ErrKEK) {
+				t.Errorf("got %v, want ErrCorrupt or ErrKEK", err)
+			}
+			return
+		}
+		ids := states(t, ring)
+		expectKeys(t, ring, len(ids[keyring.Pending]), len(ids[keyring.Previous]), len(ids[keyring.Retired]))
+		expectOpens(t, ring, ring.PublicKeys()[0], nil)
+		ring.Tick(t.Context())
+		if err := ring.Revoke(t.Context(), ring.PublicKeys()[0].ID()); err != nil {
+			t.Errorf("Revoke: %v", err)
+		}
+		if got := ring.Status(); got.Revision == 1 {
+			t.Error("nothing was stored")
+		}
+		if _, err := keyring.Open(t.Context(), store, keyring.InsecurePlaintext(), quiet()); err != nil {
+			t.Errorf("what it stored does not open: %v", err)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -140,4 +141,16 @@ func (s *MemoryStore) Lose() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = State{}
+}
+
+// Sign makes of JSON whatever document there is in it, with a good MAC.
+func Sign(data []byte) (State, bool) {
+	var d document
+	if json.Unmarshal(data, &d) != nil {
+		return State{}, false
+	}
+	d.Format, d.Version, d.Ring, d.Revision = documentFormat, documentVersion, "default", 1
+	d.IntegrityKey = make([]byte, 32)
+	signed, err := d.sign(d.IntegrityKey)
+	return State{1, signed}, err == nil
 }

@@ -70,7 +70,10 @@ func (k *Keyring) adopt(ctx context.Context, state State) error {
 	}
 	held, missing := k.open(ctx, &r)
 	if err := k.set(state, r, held); err != nil {
-		return errors.Join(err, missing)
+		if missing == nil {
+			return corrupt("%v", err)
+		}
+		return fmt.Errorf("%w: %w", err, missing)
 	}
 	k.integrity, k.missing = integrity, missing
 	if a := k.unsure; a != nil && k.isCurrent(a.state) {

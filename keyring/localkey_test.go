@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,20 +18,7 @@ import (
 
 func TestLocalKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kek")
-	keks := make([]keyring.AEAD, 16)
-	var wg sync.WaitGroup
-	for i := range keks { // of those that make it at once, all have the same
-		wg.Go(func() {
-			var err error
-			if keks[i], err = keyring.LocalKeyFile(path); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if t.Failed() {
-		return
-	}
+	keks := localKeys(t, path, 3)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("got %v, %v, want mode 0600", info.Mode(), err)
@@ -60,6 +48,46 @@ func TestLocalKeyFile(t *testing.T) {
 	} {
 		if _, err := keks[0].Decrypt(tc.ciphertext, tc.data); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// localKeys opens a local key file several times at once.
+func localKeys(t *testing.T, path string, n int) []keyring.AEAD {
+	t.Helper()
+	keks := make([]keyring.AEAD, n)
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range keks {
+		wg.Go(func() {
+			<-start
+			var err error
+			if keks[i], err = keyring.LocalKeyFile(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return keks
+}
+
+// Of those that make the file at once, all have the same key.
+func TestLocalKeyFileRace(t *testing.T) {
+	dir := t.TempDir()
+	for n := range 40 {
+		keks := localKeys(t, filepath.Join(dir, strconv.Itoa(n)), 4)
+		ciphertext, err := keks[0].Encrypt([]byte("secret"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kek := range keks {
+			if _, err := kek.Decrypt(ciphertext, nil); err != nil {
+				t.Fatalf("two have different keys: %v", err)
+			}
 		}
 	}
 }

@@ -86,11 +86,12 @@ func (k *Keyring) advance(ctx context.Context) (time.Duration, error) {
 	if err := k.reload(ctx); err != nil {
 		return 0, err
 	}
-	for {
+	wait := k.interval
+	for range maxTries {
 		v := k.view()
-		steps, wait := k.timing.plan(&k.ring, &v)
-		if len(steps) == 0 {
-			return wait, nil
+		var steps []step
+		if steps, wait = k.timing.plan(&k.ring, &v); len(steps) == 0 {
+			break
 		}
 		d := k.ring.draft(v.now)
 		private, failed := k.apply(ctx, d, steps)
@@ -107,6 +108,7 @@ func (k *Keyring) advance(ctx context.Context) (time.Duration, error) {
 			return 0, failed
 		}
 	}
+	return wait, nil
 }
 
 // apply takes steps in the draft. It returns the private key that one of them made.
