@@ -13,7 +13,8 @@
 // A state is one row with a revision, and it is changed by one conditional write of
 // that row: of many replicas that try, one succeeds. The audit events of a change
 // are rows of the same transaction, numbered by its revision, so that none is
-// missing and a gap would show. Nothing needs more than the isolation level READ
+// missing and a gap would show. A state that is written back over a lost or restored
+// row repeats revisions; the ids of the rows tell which came later. Nothing needs more than the isolation level READ
 // COMMITTED, and no lock outlives a transaction.
 //
 // Keep the clock of no one in mind: the database's is never asked.

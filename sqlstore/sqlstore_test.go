@@ -246,3 +246,31 @@ func TestNewRefuses(t *testing.T) {
 		t.Error("Migrations of no dialect: no error")
 	}
 }
+
+// Only the ring's row is lost, or restored from a backup, and its audit trail stays:
+// the replica that writes the ring back repeats revisions that the trail has.
+func TestRowLostBesideItsAuditTrail(t *testing.T) {
+	for _, d := range databases(t) {
+		t.Run(d.dialect.String(), func(t *testing.T) {
+			db := d.open(t)
+			ring := migrated(t, db, d.dialect).Keyring("a")
+			swap := func(old uint64) {
+				t.Helper()
+				event := keyring.Event{Time: time.Unix(1e9, 0), Type: keyring.EventGenerated, Ring: "a", Revision: old + 1, KeyID: 1}
+				if err := ring.Swap(t.Context(), old, keyring.State{Revision: old + 1, Data: []byte("x")}, []keyring.Event{event}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			swap(0)
+			swap(1)
+			if _, err := db.Exec(`DELETE FROM sealhttp_keyrings`); err != nil {
+				t.Fatal(err)
+			}
+			swap(0)
+			var n int
+			if err := db.QueryRow(`SELECT count(*) FROM sealhttp_audit WHERE subject = 'a'`).Scan(&n); err != nil || n != 3 {
+				t.Errorf("the trail has %d events, %v; want all 3", n, err)
+			}
+		})
+	}
+}

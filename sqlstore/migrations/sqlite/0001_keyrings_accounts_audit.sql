@@ -29,6 +29,9 @@ CREATE TABLE sealhttp_audit (
 	actor       TEXT NOT NULL,
 	by_key_id   BIGINT NOT NULL,
 	reason      TEXT NOT NULL,
-	policy      TEXT NOT NULL,
-	UNIQUE (kind, subject, revision, n)
+	policy      TEXT NOT NULL
 );
+
+-- Not unique: a ring that is written back over a lost or restored row repeats
+-- revisions that are here already.
+CREATE INDEX sealhttp_audit_subject ON sealhttp_audit (kind, subject, revision, n);
