@@ -42,14 +42,24 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sqlstore: migrate: %w", err)
 	}
+	const table = `CREATE TABLE IF NOT EXISTS sealhttp_migrations (name TEXT PRIMARY KEY)`
+	if s.dialect == SQLite {
+		// Where the table exists, this only reads: it must not begin the transaction.
+		ctx, cancel := s.context(ctx)
+		defer cancel()
+		if _, err := s.db.ExecContext(ctx, table); err != nil {
+			return fmt.Errorf("sqlstore: migrate: %w", err)
+		}
+	}
 	err = s.inTransaction(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if s.dialect == PostgreSQL {
+			// Without the lock, two replicas that create the table together fail.
 			if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
 				return err
 			}
-		}
-		if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS sealhttp_migrations (name TEXT PRIMARY KEY)`); err != nil {
-			return err
+			if _, err := tx.ExecContext(ctx, table); err != nil {
+				return err
+			}
 		}
 		for _, name := range names {
 			if err := s.apply(ctx, tx, files, name); err != nil {
