@@ -43,6 +43,20 @@ const (
 	// CodeKeyStoreUnavailable: a key, or the info it is used with, could not be
 	// found out.
 	CodeKeyStoreUnavailable Code = "key_store_unavailable"
+	// CodeBindingRequired: an exchange request that does not bind a header field
+	// which the server requires to be bound.
+	CodeBindingRequired Code = "binding_required"
+	// CodeStale: an exchange request that was made too long ago, or by a clock that
+	// is wrong.
+	CodeStale Code = "stale"
+	// CodeReplayed: an exchange request that was received before.
+	CodeReplayed Code = "replayed"
+	// CodeRequestIncomplete: the body of an exchange request broke off, or was
+	// changed on its way, after the handler had started. The outcome is unknown.
+	CodeRequestIncomplete Code = "request_incomplete"
+	// CodeReplayGuardUnavailable: whether an exchange request was received before
+	// could not be found out.
+	CodeReplayGuardUnavailable Code = "replay_guard_unavailable"
 )
 
 // Error returns the code.
@@ -63,6 +77,11 @@ var problems = map[Code]struct{ title, detail string }{
 	CodeUnsupportedContentEncoding: {"The response cannot be sealed", "It was compressed before it could be sealed."},
 	CodePolicyUnavailable:          {"The encryption policy is not available", "Try again later."},
 	CodeKeyStoreUnavailable:        {"The encryption keys are not available", "Try again later."},
+	CodeBindingRequired:            {"The request does not bind what it must", "Name in bind the header fields that this API requires."},
+	CodeStale:                      {"The request is too old, or too new", "Correct the clock by the member now of this problem, seal again under the same id, and try once more."},
+	CodeReplayed:                   {"The request was received before", "It may have been executed then. Only a request that is safe is to be sent again, under a new id."},
+	CodeRequestIncomplete:          {"The request's body did not arrive whole", "The handler has run, and the outcome is unknown: find it out before the request is sent again."},
+	CodeReplayGuardUnavailable:     {"Replayed requests cannot be told apart now", "Try again later, under the same id."},
 }
 
 var (

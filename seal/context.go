@@ -3,9 +3,9 @@ package seal
 import (
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding"
 	"errors"
 
+	"github.com/cloudflare/circl/hpke"
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -20,36 +20,44 @@ type hpkeContext struct {
 
 // newSealContext encapsulates to k in base mode.
 func newSealContext(k *PublicKey, info []byte) (enc []byte, _ *hpkeContext, err error) {
-	p := &suites[k.suite]
-	sender, err := p.hpke().NewSender(k.kem, info)
+	enc, sealer, err := encapsulate(k, info)
 	if err != nil {
 		return nil, nil, err
 	}
-	enc, sealer, err := sender.Setup(rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, err := contextOf(p, sealer)
+	ctx, err := contextOf(&suites[k.suite], sealer)
 	return enc, ctx, err
 }
 
 // newOpenContext decapsulates enc with k in base mode.
 func newOpenContext(k *PrivateKey, enc, info []byte) (*hpkeContext, error) {
-	p := &suites[k.public.suite]
-	receiver, err := p.hpke().NewReceiver(k.secret().kem, info)
+	opener, err := decapsulate(k, enc, info)
 	if err != nil {
 		return nil, err
 	}
-	opener, err := receiver.Setup(enc)
+	return contextOf(&suites[k.public.suite], opener)
+}
+
+// encapsulate is SetupBaseS of RFC 9180, section 5.1.1.
+func encapsulate(k *PublicKey, info []byte) (enc []byte, _ hpke.Context, err error) {
+	sender, err := suites[k.suite].hpke().NewSender(k.kem, info)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sender.Setup(rand.Reader)
+}
+
+// decapsulate is SetupBaseR.
+func decapsulate(k *PrivateKey, enc, info []byte) (hpke.Context, error) {
+	receiver, err := suites[k.public.suite].hpke().NewReceiver(k.secret().kem, info)
 	if err != nil {
 		return nil, err
 	}
-	return contextOf(p, opener)
+	return receiver.Setup(enc)
 }
 
 // contextOf takes key and base nonce out of circl's marshalled form, whose
 // fields circl documents at its MarshalBinary.
-func contextOf(p *suiteParams, circl encoding.BinaryMarshaler) (*hpkeContext, error) {
+func contextOf(p *suiteParams, circl hpke.Context) (*hpkeContext, error) {
 	raw, err := circl.MarshalBinary()
 	if err != nil {
 		return nil, err
