@@ -42,6 +42,8 @@ type Call struct {
 	incoming *http.Request
 	info     CallInfo // what the request's context points to
 	body     *openedBody
+	stream   *exchangeBody   // in the exchange profile, where there is a body
+	exchange *exchange       // nil in the message profile
 	response responseWriter  // nil if Writer is Begin's w
 	refusal  *countingWriter // what Finish has refused through, or nil
 	finished bool
@@ -110,11 +112,19 @@ func (m *Middleware) beginWith(w http.ResponseWriter, r *http.Request, policy po
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	outer, _ := FromContext(r.Context())
 	event := Event{CallInfo: outer, Status: http.StatusInternalServerError, Err: err}
+	var sealed *sealedRefusal
+	if errors.As(err, &sealed) {
+		event.CallInfo = sealed.exchange.info
+	}
 	if e := asError(err); e != nil {
 		m.logRefusal(r, e)
 		event.Code, event.Status = e.Code, e.Status
 	}
 	m.observe(r, event)
+	if sealed != nil {
+		sealed.exchange.answer(w, r, err)
+		return
+	}
 	m.answer(w, r, err)
 }
 
@@ -125,21 +135,24 @@ func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, err error) {
 
 // begin is Begin for all but preflights. outer is what a Middleware further out
 // has done.
-func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInfo, answer policyAnswer) (*Call, *Error) {
+func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInfo, answer policyAnswer) (*Call, error) {
 	a, err := readAsks(r, outer)
 	if err != nil {
-		return nil, asError(err)
+		return nil, err
 	}
 	policy, err := m.policyOf(r, answer)
 	if err != nil {
 		return nil, newError(CodePolicyUnavailable, http.StatusServiceUnavailable, err)
 	}
-	v, err := decide(policy, r.Method, a)
+	v, err := m.decide(policy, r.Method, a)
 	if err != nil {
-		return nil, asError(err)
+		return nil, err
 	}
-	if v == (verdict{}) {
+	switch {
+	case v == verdict{}:
 		return nil, nil
+	case v.exchange:
+		return m.beginExchange(w, r, policy)
 	}
 
 	call := &Call{m: m, w: w, incoming: r, info: outer, Writer: w}
@@ -147,12 +160,9 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 	if err != nil {
 		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
 	}
-	keys, err := m.keys.ServerKeys(r.Context())
-	if err == nil && keys == nil {
-		err = errors.New("the server's key set is nil")
-	}
+	keys, err := m.serverKeys(r.Context())
 	if err != nil {
-		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+		return nil, err
 	}
 	var clientKey *seal.PublicKey
 	if v.seal {
@@ -183,6 +193,17 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 		call.Writer = call.response
 	}
 	return call, nil
+}
+
+func (m *Middleware) serverKeys(ctx context.Context) (*seal.KeySet, error) {
+	keys, err := m.keys.ServerKeys(ctx)
+	if err == nil && keys == nil {
+		err = errors.New("the server's key set is nil")
+	}
+	if err != nil {
+		return nil, newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+	}
+	return keys, nil
 }
 
 func (m *Middleware) policyOf(r *http.Request, answer policyAnswer) (Policy, error) {
@@ -252,7 +273,7 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	}
 	if read == 0 {
 		buf.free(read)
-		_, err := decide(policy, r.Method, asks{reply: replySealed})
+		_, err := c.m.decide(policy, r.Method, asks{reply: replySealed})
 		if err != nil {
 			return asError(err)
 		}
@@ -313,26 +334,32 @@ func (c *Call) openedRequest(v verdict) *http.Request {
 	}
 	delete(r.Header, "Sealed-Content-Type")
 	if v.seal {
-		// What the handler would make of these could not be sealed, or would be
-		// part of a plaintext that the caller never sees as one.
-		delete(r.Header, "Accept-Encoding")
-		delete(r.Header, "Range")
-		delete(r.Header, "If-Range")
-		if accept := withoutSealed(r.Header["Accept"]); accept != nil {
-			r.Header["Accept"] = accept
-		} else {
-			delete(r.Header, "Accept")
-		}
+		hideFromHandler(r.Header)
 	}
 	return r
+}
+
+// hideFromHandler takes out of a request's header what a sealed reply cannot follow:
+// what the handler would make of it could not be sealed, or would be part of a
+// plaintext that the caller never sees as one.
+func hideFromHandler(h http.Header) {
+	delete(h, "Accept-Encoding")
+	delete(h, "Range")
+	delete(h, "If-Range")
+	if accept := withoutSealed(h["Accept"]); accept != nil {
+		h["Accept"] = accept
+	} else {
+		delete(h, "Accept")
+	}
 }
 
 // Finish seals the response and sends it. It is for a normal return of the
 // handler only: after a panic, a half response would look whole.
 //
-// It returns an error that holds an [*Error] of [CodeResponseTooLarge] or
-// [CodeUnsupportedContentEncoding] after it has answered so, and otherwise errors
-// of the connection. If the handler declared a Content-Length and wrote less,
+// It returns an error that holds an [*Error] of [CodeResponseTooLarge],
+// [CodeUnsupportedContentEncoding] or, in the exchange profile,
+// [CodeRequestIncomplete] after it has answered so, where it still could, and
+// otherwise errors of the connection. If the handler declared a Content-Length and wrote less,
 // Finish panics with http.ErrAbortHandler, since a plaintext caller would see the
 // connection break. Finish may be called once.
 func (c *Call) Finish() error {
@@ -353,8 +380,15 @@ func (c *Call) Finish() error {
 	case errors.As(err, &e):
 		c.m.log().LogAttrs(c.incoming.Context(), slog.LevelError, "sealhttp: the response could not be sealed",
 			slog.String("code", string(e.Code)), slog.Any("error", err))
+		if status, _ := c.response.sent(); status != 0 {
+			return err // a stream that broke off: its end says so
+		}
 		c.refusal = &countingWriter{ResponseWriter: c.w}
-		c.m.answer(c.refusal, c.incoming, err)
+		if c.exchange != nil {
+			c.exchange.answer(c.refusal, c.incoming, err)
+		} else {
+			c.m.answer(c.refusal, c.incoming, err)
+		}
 	case errors.Is(err, errShortResponse):
 		panic(http.ErrAbortHandler)
 	}
@@ -378,6 +412,9 @@ func (c *Call) Close() {
 	if c.body != nil {
 		_ = c.body.Close()
 	}
+	if c.stream != nil {
+		c.stream.end()
+	}
 	if form := c.Request.MultipartForm; form != nil && form != c.incoming.MultipartForm {
 		_ = form.RemoveAll()
 	}
@@ -389,7 +426,12 @@ func (c *Call) Close() {
 	var e *Error
 	if errors.As(c.err, &e) {
 		event.Code, event.Status = e.Code, e.Status
-		event.ResponseSealed, event.CallerKeyID = false, 0
+		if status, _ := c.Sent(); status != 0 {
+			event.Status = status
+		}
+		if c.exchange == nil { // else the error was sealed, too
+			event.ResponseSealed, event.CallerKeyID = false, 0
+		}
 	} else {
 		event.Status, _ = c.Sent()
 	}

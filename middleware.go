@@ -25,8 +25,14 @@ func New(keys ServerKeys, opts ...Option) (*Middleware, error) {
 	if keys == nil {
 		return nil, errors.New("sealhttp: New: keys are nil")
 	}
-	m := &Middleware{keys: keys, config: defaultConfig()}
-	return m.With(opts...)
+	m, err := (&Middleware{keys: keys, config: defaultConfig()}).With(opts...)
+	if err == nil && m.guard == nil {
+		m.guard, err = NewMemoryReplayGuard(defaultReplayGuardBytes)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // With returns a Middleware with the same keys and options, and others on top: for

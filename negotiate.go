@@ -79,7 +79,13 @@ type asks struct {
 // readAsks reads Content-Type, Accept and Sealed-Exchange. outer is what a
 // Middleware further out has done, the zero CallInfo if there is none.
 func readAsks(r *http.Request, outer CallInfo) (asks, error) {
-	a := asks{exchange: r.Header["Sealed-Exchange"] != nil}
+	switch {
+	case outer.Profile == ExchangeProfile:
+		return asks{body: bodyOpened, reply: replySealed}, nil
+	case r.Header[exchangeHeader] != nil:
+		return asks{exchange: true}, nil
+	}
+	var a asks
 	hasContent := r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody
 	if hasContent {
 		a.body = bodyPlain
@@ -113,6 +119,8 @@ func readAsks(r *http.Request, outer CallInfo) (asks, error) {
 // verdict is what is to be done with a call. The zero verdict is to pass it on
 // as it is.
 type verdict struct {
+	exchange bool // the call is one of the exchange profile, and all else is false
+
 	open   bool // the request's body is a message to be opened
 	seal   bool // the response is to be sealed
 	retype bool // the handler is to see the plaintext's Content-Type, without content
@@ -120,12 +128,15 @@ type verdict struct {
 
 // decide is the table of policies: what is done with a request that has and wants
 // this, or the error that refuses it.
-func decide(p Policy, method string, a asks) (verdict, error) {
+func (c *config) decide(p Policy, method string, a asks) (verdict, error) {
 	if a.exchange {
-		if p == Disabled {
+		switch {
+		case p == Disabled:
 			return verdict{}, newError(CodeEncryptionDisabled, http.StatusUnsupportedMediaType, nil)
+		case !c.offers(ExchangeProfile):
+			return verdict{}, newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, nil)
 		}
-		return verdict{}, newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, nil)
+		return verdict{exchange: true}, nil
 	}
 	v := verdict{open: a.body == bodySealed, seal: a.reply == replyAsked, retype: a.retype}
 	switch p {
@@ -137,6 +148,20 @@ func decide(p Policy, method string, a asks) (verdict, error) {
 			return verdict{}, newError(CodeEncryptionDisabled, http.StatusNotAcceptable, nil)
 		}
 		return verdict{}, nil
+	}
+	if !c.offers(MessageProfile) {
+		// What is asked for and not offered is refused as it would be if it were off.
+		if v.open {
+			return verdict{}, newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, nil)
+		}
+		if v.seal {
+			return verdict{}, newError(CodeUnsupportedProfile, http.StatusNotAcceptable, nil)
+		}
+		if a.reply == replyAccepted {
+			a.reply = replyNotAsked
+		}
+	}
+	switch p {
 	case RequestRequired, Required:
 		if a.body == bodyPlain || a.body == bodyNone && needsContent(method) {
 			return verdict{}, newError(CodeEncryptionRequired, http.StatusUnsupportedMediaType, nil)

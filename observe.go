@@ -9,17 +9,28 @@ import (
 // call in plaintext.
 type Profile uint8
 
-// MessageProfile is the profile of [MediaType]: a body is one HPKE message, as
-// Tink and any HPKE library make it.
-const MessageProfile Profile = 1
+const (
+	// MessageProfile is the profile of [MediaType]: a body is one HPKE message, as
+	// Tink and any HPKE library make it.
+	MessageProfile Profile = 1 + iota
+	// ExchangeProfile is the profile of [ExchangeMediaType]: bodies are streamed in
+	// records, a response belongs to its request, and a request is executed at
+	// most once.
+	ExchangeProfile
+)
 
 // String returns the profile's name.
 func (p Profile) String() string {
-	if p == MessageProfile {
+	switch p {
+	case MessageProfile:
 		return "message"
+	case ExchangeProfile:
+		return "exchange"
 	}
 	return "none"
 }
+
+func (p Profile) valid() bool { return p == MessageProfile || p == ExchangeProfile }
 
 // CallInfo says how a call is sealed.
 type CallInfo struct {
@@ -29,9 +40,11 @@ type CallInfo struct {
 	// was not sealed.
 	KeyID uint32
 	// CallerKeyID is the id of the caller's key that the response is sealed to, 0
-	// if it is not sealed.
+	// if it is sealed to none.
 	CallerKeyID uint32
 	// RequestSealed says that the request's body was a sealed message that opened.
+	// In the exchange profile it is always true: that there is no body is
+	// authenticated, too.
 	RequestSealed bool
 	// ResponseSealed says that the response is sealed. A response that has no
 	// content by its nature, as one to HEAD, has nothing to seal, and counts as sealed.

@@ -128,7 +128,7 @@ func observeCalls() []observeCall {
 		{name: "refused: plaintext", opts: policy(sealhttp.RequestRequired), method: "POST", content: "x", want: event(sealhttp.CallInfo{}, 415, sealhttp.CodeEncryptionRequired), err: sealhttp.CodeEncryptionRequired},
 		{name: "refused: no reply asked", opts: policy(sealhttp.Required), method: "POST", sealed: true, want: event(sealhttp.CallInfo{}, 406, sealhttp.CodeEncryptionRequired), err: sealhttp.CodeEncryptionRequired},
 		{name: "refused: off", opts: policy(sealhttp.Disabled), method: "POST", sealed: true, want: event(sealhttp.CallInfo{}, 415, sealhttp.CodeEncryptionDisabled), err: sealhttp.CodeEncryptionDisabled},
-		{name: "refused: exchange", method: "GET", header: http.Header{"Sealed-Exchange": {"v=1"}}, want: event(sealhttp.CallInfo{}, 415, sealhttp.CodeUnsupportedProfile), err: sealhttp.CodeUnsupportedProfile},
+		{name: "refused: exchange", method: "GET", header: http.Header{"Sealed-Exchange": {"v=2"}}, want: event(sealhttp.CallInfo{}, 415, sealhttp.CodeUnsupportedProfile), err: sealhttp.CodeUnsupportedProfile},
 		{name: "refused: malformed", method: "POST", header: http.Header{"Content-Type": {sealhttp.MediaType}}, content: "x", want: event(sealhttp.CallInfo{}, 400, sealhttp.CodeMalformed), err: seal.ErrMalformed},
 		{name: "refused: does not open", method: "POST", header: http.Header{"Content-Type": {sealhttp.MediaType}}, content: strings.Repeat("x", 100), want: event(sealhttp.CallInfo{}, 400, sealhttp.CodeDecryptionFailed), err: seal.ErrDecryptionFailed},
 		{name: "refused: unknown key", method: "POST", header: http.Header{"Content-Type": {sealhttp.MediaType}}, content: "\x01" + strings.Repeat("x", 100), want: event(sealhttp.CallInfo{}, 400, sealhttp.CodeUnknownKey), err: seal.ErrUnknownKey},

@@ -10,6 +10,9 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/sealhttp/sealhttp/seal"
 )
 
 // An Option is an option of [New] and [Middleware.With].
@@ -44,6 +47,10 @@ type settings struct {
 	maxResponse int64
 	info        infoFunc
 	logger      *slog.Logger // nil: slog.Default() at the time of logging
+	// of the exchange profile
+	boundNames []string // header fields, nil for the default list
+	maxStream  int64    // plaintext bytes of a body, 0 for no limit
+	padding    seal.Padding
 }
 
 // defaultMaxBytes is the default of both limits: 10 MiB.
@@ -72,7 +79,18 @@ type config struct {
 	defaultContentType string
 	errorHandler       func(http.ResponseWriter, *http.Request, error)
 	observer           func(*http.Request, Event)
+	without            [3]bool // profiles that are not offered, by Profile
+	// of the exchange profile
+	authority    string // normalised, empty for the request's
+	targetPrefix string
+	guard        ReplayGuard
+	window       time.Duration
 }
+
+func (c *config) offers(p Profile) bool { return !c.without[p] }
+
+// defaultReplayWindow is how far a request's time may be off, either way.
+const defaultReplayWindow = 5 * time.Minute
 
 func defaultConfig() config {
 	return config{
@@ -81,14 +99,16 @@ func defaultConfig() config {
 		policy:             Optional,
 		defaultContentType: "application/json",
 		errorHandler:       WriteError,
+		window:             defaultReplayWindow,
 	}
 }
 
 // check refuses combinations that cannot work.
 func (c *config) check() error {
-	if c.policy == Required && c.clientKeys == nil {
-		return errors.New("sealhttp: policy Required without client keys would refuse every call: " +
-			"add WithClientKeys, or use RequestRequired to answer in plaintext")
+	if c.policy == Required && c.clientKeys == nil && c.offers(MessageProfile) {
+		return errors.New("sealhttp: policy Required without client keys would refuse every call of the message profile: " +
+			"add WithClientKeys, offer the exchange profile only with WithProfiles(ExchangeProfile), " +
+			"or use RequestRequired to answer in plaintext")
 	}
 	return nil
 }
@@ -133,15 +153,18 @@ func WithPolicyFunc(policy func(*http.Request) (Policy, error)) Option {
 	})
 }
 
-// WithProfiles sets which profiles are offered; others are refused with 415
-// unsupported_profile. The default is all that exist: [MessageProfile].
+// WithProfiles sets which profiles are offered; others are refused with
+// unsupported_profile. The default is both, [MessageProfile] and [ExchangeProfile].
 func WithProfiles(profiles ...Profile) Option {
-	return serverOption(func(*config) error {
+	return serverOption(func(c *config) error {
 		if len(profiles) == 0 {
 			return errors.New("sealhttp: WithProfiles: name at least one profile, or use WithPolicy(Disabled)")
 		}
-		if i := slices.IndexFunc(profiles, func(p Profile) bool { return p != MessageProfile }); i >= 0 {
+		if i := slices.IndexFunc(profiles, func(p Profile) bool { return !p.valid() }); i >= 0 {
 			return fmt.Errorf("sealhttp: WithProfiles: Profile(%d) does not exist", profiles[i])
+		}
+		for _, p := range [...]Profile{MessageProfile, ExchangeProfile} {
+			c.without[p] = !slices.Contains(profiles, p)
 		}
 		return nil
 	})

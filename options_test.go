@@ -142,8 +142,8 @@ func TestOptionsThatCannotWork(t *testing.T) {
 			}
 			continue
 		}
-		optionsErr(t, tt.name, direct == nil, err, "add WithClientKeys, or use RequestRequired")
-		optionsErr(t, tt.name+", With", with == nil, withErr, "add WithClientKeys, or use RequestRequired")
+		optionsErr(t, tt.name, direct == nil, err, "add WithClientKeys")
+		optionsErr(t, tt.name+", With", with == nil, withErr, "add WithClientKeys")
 	}
 }
 

@@ -344,44 +344,51 @@ func policyRefused(method string, resp *http.Response, content []byte, status, c
 	return nil
 }
 
-// TestPolicyOfExchangeRequests is how requests of the exchange profile are refused,
-// which does not exist yet.
+// TestPolicyOfExchangeRequests is how broken requests of the exchange profile are
+// refused, and all of them where it is not offered. The policy comes first, then what
+// is offered.
 func TestPolicyOfExchangeRequests(t *testing.T) {
 	const x = sealhttp.ExchangeMediaType
 	h := new(policyHandler)
 	mux := http.NewServeMux()
 	for _, p := range policyAll {
-		mux.Handle("/"+p.String(), negoMiddleware(t, sealhttp.WithPolicy(p)).Handler(h))
+		mux.Handle("/both/"+p.String(), negoMiddleware(t, sealhttp.WithPolicy(p)).Handler(h))
+		mux.Handle("/message/"+p.String(), negoMiddleware(t, sealhttp.WithPolicy(p), sealhttp.WithProfiles(sealhttp.MessageProfile)).Handler(h))
 	}
 	for _, srv := range negoServers(t, mux) {
 		t.Run(srv.proto, func(t *testing.T) {
-			for _, p := range policyAll {
-				want := "unsupported_profile"
-				if p == sealhttp.Disabled {
-					want = "encryption_disabled"
-				}
-				for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS"} {
-					for name, header := range map[string]http.Header{
-						"field":                      {"Sealed-Exchange": {"v=1, kid=1"}},
-						"empty field":                {"Sealed-Exchange": {""}},
-						"two fields":                 {"Sealed-Exchange": {"v=1", "v=2"}},
-						"content type":               {"Content-Type": {x}},
-						"content type, other case":   {"Content-Type": {"APPLICATION/sealed-exchange+HPKE ; v=1"}},
-						"both":                       {"Sealed-Exchange": {"v=1"}, "Content-Type": {x}},
-						"both, a sealed reply asked": {"Sealed-Exchange": {"v=1"}, "Content-Type": {x}, "Accept": {sealhttp.MediaType}},
-						"field and a message":        {"Sealed-Exchange": {"v=1"}, "Content-Type": {sealhttp.MediaType}},
-						"field and plaintext":        {"Sealed-Exchange": {"v=1"}, "Content-Type": {"text/plain"}},
-						"two content types":          {"Content-Type": {x, "text/plain"}},
-					} {
-						for _, content := range []string{"", "some content"} {
-							req, err := http.NewRequestWithContext(t.Context(), method, srv.url+"/"+p.String(), strings.NewReader(content))
-							if err != nil {
-								t.Fatal(err)
-							}
-							req.Header = header.Clone()
-							resp, body := srv.do(t, req)
-							if err := policyRefused(method, resp, body, "415", want, h.take()); err != nil {
-								t.Errorf("%v: %s, %s, content %q: %v", p, method, name, content, err)
+			for _, route := range []string{"/both/", "/message/"} {
+				for _, p := range policyAll {
+					status, want := "400", "malformed"
+					switch {
+					case p == sealhttp.Disabled:
+						status, want = "415", "encryption_disabled"
+					case route == "/message/":
+						status, want = "415", "unsupported_profile"
+					}
+					for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS"} {
+						for name, header := range map[string]http.Header{
+							"field":                      {"Sealed-Exchange": {"v=1, kid=1"}},
+							"empty field":                {"Sealed-Exchange": {""}},
+							"two fields":                 {"Sealed-Exchange": {"v=1", "v=2"}},
+							"content type":               {"Content-Type": {x}},
+							"content type, other case":   {"Content-Type": {"APPLICATION/sealed-exchange+HPKE ; v=1"}},
+							"both":                       {"Sealed-Exchange": {"v=1"}, "Content-Type": {x}},
+							"both, a sealed reply asked": {"Sealed-Exchange": {"v=1"}, "Content-Type": {x}, "Accept": {sealhttp.MediaType}},
+							"field and a message":        {"Sealed-Exchange": {"v=1"}, "Content-Type": {sealhttp.MediaType}},
+							"field and plaintext":        {"Sealed-Exchange": {"v=1"}, "Content-Type": {"text/plain"}},
+							"two content types":          {"Content-Type": {x, "text/plain"}},
+						} {
+							for _, content := range []string{"", "some content"} {
+								req, err := http.NewRequestWithContext(t.Context(), method, srv.url+route+p.String(), strings.NewReader(content))
+								if err != nil {
+									t.Fatal(err)
+								}
+								req.Header = header.Clone()
+								resp, body := srv.do(t, req)
+								if err := policyRefused(method, resp, body, status, want, h.take()); err != nil {
+									t.Errorf("%s%v: %s, %s, content %q: %v", route, p, method, name, content, err)
+								}
 							}
 						}
 					}

@@ -115,6 +115,8 @@ type Error struct {
 	// Err is the cause, nil where there is no more to say. It is for logs; the
 	// other side is never told.
 	Err error
+
+	now int64 // with CodeStale: the server's time, in Unix seconds
 }
 
 func newError(code Code, status int, cause error) *Error {
@@ -163,6 +165,7 @@ type problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
 	Code   Code   `json:"code,omitempty"`
+	Now    int64  `json:"now,omitempty"`
 }
 
 // WriteError answers a call with an error: the status of the [Error] in err, an
@@ -179,7 +182,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	p := problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError}
 	if e != nil {
 		text := problems[e.Code]
-		p = problem{problemTypes + string(e.Code), text.title, e.Status, text.detail, e.Code}
+		p = problem{problemTypes + string(e.Code), text.title, e.Status, text.detail, e.Code, e.now}
 	}
 	body, err := json.Marshal(p)
 	if err != nil { // unreachable: strings and a number

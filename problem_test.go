@@ -32,13 +32,18 @@ var problemStatuses = map[sealhttp.Code][]int{
 	sealhttp.CodeUnknownKey:                 {400},
 	sealhttp.CodeEncryptionRequired:         {415, 406},
 	sealhttp.CodeEncryptionDisabled:         {415, 406},
-	sealhttp.CodeUnsupportedProfile:         {415},
+	sealhttp.CodeUnsupportedProfile:         {415, 406},
 	sealhttp.CodeNoClientKey:                {406},
 	sealhttp.CodeTooLarge:                   {413},
 	sealhttp.CodeResponseTooLarge:           {500},
 	sealhttp.CodeUnsupportedContentEncoding: {500},
 	sealhttp.CodePolicyUnavailable:          {503},
 	sealhttp.CodeKeyStoreUnavailable:        {503},
+	sealhttp.CodeBindingRequired:            {400},
+	sealhttp.CodeStale:                      {400},
+	sealhttp.CodeReplayed:                   {409},
+	sealhttp.CodeRequestIncomplete:          {400},
+	sealhttp.CodeReplayGuardUnavailable:     {503},
 }
 
 const problemDocs = "docs/errors.md"

@@ -115,8 +115,8 @@ func srvBadCalls(t *testing.T) []srvBad {
 		{name: "Disabled, plaintext body, asking", code: sealhttp.CodeEncryptionDisabled, status: 406, body: []byte("{}"), header: with(ask, "Content-Type", "application/json"), opts: policy(sealhttp.Disabled)},
 		{name: "Disabled, exchange", code: sealhttp.CodeEncryptionDisabled, status: 415, body: message, header: http.Header{"Content-Type": {sealhttp.ExchangeMediaType}}, opts: policy(sealhttp.Disabled)},
 
-		{name: "exchange type", code: sealhttp.CodeUnsupportedProfile, status: 415, body: message, header: http.Header{"Content-Type": {sealhttp.ExchangeMediaType}}},
-		{name: "exchange field", code: sealhttp.CodeUnsupportedProfile, status: 415, method: "GET", header: http.Header{"Sealed-Exchange": {"v=1"}}},
+		{name: "exchange type, no field", code: sealhttp.CodeMalformed, status: 400, body: message, header: http.Header{"Content-Type": {sealhttp.ExchangeMediaType}}},
+		{name: "exchange field, another version", code: sealhttp.CodeUnsupportedProfile, status: 415, method: "GET", header: http.Header{"Sealed-Exchange": {"v=2"}}},
 		{name: "exchange field, HEAD", code: sealhttp.CodeUnsupportedProfile, status: 415, method: "HEAD", header: http.Header{"Sealed-Exchange": {"v=2"}}},
 		{name: "Content-Encoding", code: sealhttp.CodeUnsupportedProfile, status: 415, body: message, header: with(both, "Content-Encoding", "gzip")},
 		{name: "Content-Encoding, two lines", code: sealhttp.CodeUnsupportedProfile, status: 415, body: message, header: with(both, "Content-Encoding", "identity", "br")},

@@ -94,7 +94,7 @@ func srvRefusedUnread() []srvRefusal {
 		{"no client key", []sealhttp.Option{srvClientKeys(nil)}, []string{"Accept: " + sealhttp.MediaType}, sealhttp.CodeNoClientKey, 406},
 		{"policy", []sealhttp.Option{sealhttp.WithPolicyFunc(func(*http.Request) (sealhttp.Policy, error) { return 0, errSrv })}, nil, sealhttp.CodePolicyUnavailable, 503},
 		{"info", []sealhttp.Option{sealhttp.WithInfoFunc(func(*http.Request) (_, _ []byte, err error) { return nil, nil, errSrv })}, nil, sealhttp.CodeKeyStoreUnavailable, 503},
-		{"exchange", nil, []string{"Sealed-Exchange: v=1"}, sealhttp.CodeUnsupportedProfile, 415},
+		{"exchange", nil, []string{"Sealed-Exchange: v=2"}, sealhttp.CodeUnsupportedProfile, 415},
 	}
 }
 

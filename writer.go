@@ -43,6 +43,9 @@ type sealingWriter struct {
 	sentBytes  int64
 }
 
+// errEncodedInside is a response that a handler, or a compressor in front of it, encoded.
+var errEncodedInside = errors.New("the handler set a Content-Encoding: what is sealed is not compressed before")
+
 // errShortResponse is a response with fewer bytes than its Content-Length.
 var errShortResponse = errors.New("sealhttp: the handler wrote less than the Content-Length it declared")
 
@@ -63,15 +66,15 @@ func (s *sealingWriter) WriteHeader(status int) {
 		// was told otherwise would wait for ever.
 		s.commit(http.StatusNotImplemented)
 	case status < 200:
-		s.inform(status)
+		writeInformational(s.w, status)
 	default:
 		s.commit(status)
 	}
 }
 
-// inform passes a 1xx response through, which is not the response yet.
-func (s *sealingWriter) inform(status int) {
-	h := s.w.Header()
+// writeInformational passes a 1xx response through, which is not the response yet.
+func writeInformational(w http.ResponseWriter, status int) {
+	h := w.Header()
 	kept := make(http.Header, 3)
 	for _, name := range [...]string{"Content-Type", "Content-Length", "Sealed-Content-Type"} {
 		if lines, ok := h[name]; ok {
@@ -79,10 +82,8 @@ func (s *sealingWriter) inform(status int) {
 			delete(h, name)
 		}
 	}
-	s.w.WriteHeader(status)
-	for name, lines := range kept {
-		h[name] = lines
-	}
+	w.WriteHeader(status)
+	maps.Copy(h, kept)
 }
 
 func (s *sealingWriter) commit(status int) {
@@ -238,8 +239,7 @@ func (s *sealingWriter) finish() error {
 		return newError(CodeResponseTooLarge, http.StatusInternalServerError, fmt.Errorf("the handler wrote more than %d bytes", s.limit))
 	}
 	if encoded {
-		return newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError,
-			errors.New("the handler set a Content-Encoding: compression goes outside of sealhttp, or is left out"))
+		return newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError, errEncodedInside)
 	}
 	if s.head || !hasContent(s.status) {
 		s.sendWithoutContent()

@@ -45,7 +45,8 @@ var (
 	// ErrTruncated is a body that ends before its last record. It is not io.EOF, and
 	// wraps nothing that is.
 	ErrTruncated = errors.New("the sealed body ends before its last record")
-	// ErrWriterClosed is returned by a [RecordWriter] after Close or an error.
+	// ErrWriterClosed is returned by a [RecordWriter] after Close or Abort, and by a
+	// [RecordReader] after Close.
 	ErrWriterClosed = errors.New("the sealed body has ended")
 )
 
@@ -72,6 +73,7 @@ const recordBuffer = 24 << 10
 // a time.
 type RecordWriter struct {
 	records *Records
+	begin   func() (*Records, error)
 	w       io.Writer
 	pad     Padding
 	buf     *[]byte
@@ -86,7 +88,14 @@ const recordStart = writtenLengthLen
 // NewWriter returns a writer of the records, which are written to w, each with one
 // Write. pad says how lengths are hidden, nil for not at all.
 func (r *Records) NewWriter(w io.Writer, pad Padding) *RecordWriter {
-	return &RecordWriter{records: r, w: w, pad: pad, buf: recordBuffers.Get().(*[]byte)}
+	return NewRecordWriter(w, pad, func() (*Records, error) { return r, nil })
+}
+
+// NewRecordWriter returns a writer whose records begin is asked for once, right before
+// the first is sealed: what goes before a body may depend on how the body starts.
+// begin may look at [RecordWriter.Buffered].
+func NewRecordWriter(w io.Writer, pad Padding, begin func() (*Records, error)) *RecordWriter {
+	return &RecordWriter{begin: begin, w: w, pad: pad, buf: recordBuffers.Get().(*[]byte)}
 }
 
 // Write adds data. A full record is sent when more data comes, since the last record
@@ -98,12 +107,12 @@ func (w *RecordWriter) WriteString(s string) (int, error) { return write(w, s) }
 
 func write[T string | []byte](w *RecordWriter, p T) (written int, err error) {
 	for w.err == nil && len(p) > 0 {
-		if w.n == MaxRecordData {
-			if err := w.send(moreRecords, 0); err != nil {
+		if w.n == w.full() {
+			if err := w.cut(MaxRecordData, 0); err != nil {
 				return written, err
 			}
 		}
-		n := copy((*w.buf)[recordStart+w.n:recordStart+MaxRecordData], p)
+		n := copy((*w.buf)[recordStart+w.n:recordStart+w.full()], p)
 		w.n += n
 		w.since += int64(n)
 		written += n
@@ -126,7 +135,7 @@ func (w *RecordWriter) Flush() error {
 	if w.err != nil || w.n == 0 {
 		return w.err
 	}
-	return w.send(moreRecords, w.padding())
+	return w.end(moreRecords)
 }
 
 // Close sends the last record, of no data if there is none, and frees the buffer.
@@ -138,7 +147,7 @@ func (w *RecordWriter) Close() error {
 		}
 		return w.err
 	}
-	err := w.send(lastRecord, w.padding())
+	err := w.end(lastRecord)
 	w.Abort()
 	return err
 }
@@ -161,28 +170,79 @@ func (w *RecordWriter) fail(err error) {
 	w.n = 0
 }
 
-// padding returns the zeros for the record that ends here.
+// padding returns the zeros for the stretch that ends here.
 func (w *RecordWriter) padding() int {
 	since := w.since
 	w.since = 0
 	if w.pad == nil {
 		return 0
 	}
-	zeros := w.pad.PaddedLen(since) - since
-	return int(min(max(zeros, 0), int64(maxRecord-minRecord-w.n)))
+	return int(min(max(w.pad.PaddedLen(since)-since, 0), maxPadding))
+}
+
+// end sends what ends a stretch, with its zeros. It cuts records as if the zeros were
+// data: lengths of records are seen by all, and one record of 32,768 bytes would tell
+// a short stretch from one that fills two of 16,384.
+func (w *RecordWriter) end(delimiter byte) error {
+	if err := w.start(); err != nil { // while Buffered has it all
+		return err
+	}
+	size := w.n + w.padding()
+	for full := (size - 1) / MaxRecordData; full > 0 && w.n > full; full-- {
+		n := min(w.n-full, MaxRecordData) // a byte is kept for each record that follows
+		if err := w.cut(n, MaxRecordData-n); err != nil {
+			return err
+		}
+		size -= MaxRecordData
+	}
+	return w.send(delimiter, size-w.n)
+}
+
+// held is how much data beyond a full record a writer keeps, if it pads: a byte for
+// each record that the zeros of a stretch may take (see [Padding]).
+const held = maxPadding/MaxRecordData + 1
+
+// full is how much data is buffered before a record must be sent.
+func (w *RecordWriter) full() int {
+	if w.pad == nil {
+		return MaxRecordData
+	}
+	return MaxRecordData + held
+}
+
+// cut sends the first n bytes of data with zeros, and keeps the others, of which
+// there are at most held.
+func (w *RecordWriter) cut(n, zeros int) error {
+	var rest [held]byte
+	kept := copy(rest[:], (*w.buf)[recordStart+n:recordStart+w.n])
+	w.n = n
+	if err := w.send(moreRecords, zeros); err != nil {
+		return err
+	}
+	w.n = copy((*w.buf)[recordStart:], rest[:kept])
+	return nil
+}
+
+// start asks for the records, once.
+func (w *RecordWriter) start() (err error) {
+	if w.records == nil {
+		if w.records, err = w.begin(); err != nil {
+			w.fail(err)
+		}
+	}
+	return err
 }
 
 // send seals and writes the record in the buffer, with a delimiter and zeros.
 func (w *RecordWriter) send(delimiter byte, zeros int) error {
+	if err := w.start(); err != nil {
+		return err
+	}
 	buf := *w.buf
 	size := w.n + 1 + zeros
 	if need := recordStart + size + tagSize; need > len(buf) {
-		grown := make([]byte, need)
-		copy(grown, buf[:recordStart+w.n])
-		clear(buf)
-		recordBuffers.Put(w.buf)
-		buf = grown
-		defer w.resetBuffer()
+		buf = make([]byte, need) // for this record only
+		copy(buf, (*w.buf)[:recordStart+w.n])
 	}
 	plaintext := buf[recordStart:][:size]
 	plaintext[w.n] = delimiter
@@ -199,16 +259,6 @@ func (w *RecordWriter) send(delimiter byte, zeros int) error {
 		w.fail(err)
 	}
 	return err
-}
-
-// resetBuffer takes a buffer of the usual size, after a record with more padding than
-// that holds.
-func (w *RecordWriter) resetBuffer() {
-	if w.err != nil {
-		w.buf = nil
-		return
-	}
-	w.buf = recordBuffers.Get().(*[]byte)
 }
 
 // lengthLen returns how many bytes a length takes at least.
@@ -248,6 +298,7 @@ type RecordReader struct {
 	data    []byte // opened and not yet given
 	last    bool
 	padded  int64 // see Padded
+	below   error // of r, the reader below
 	err     error
 }
 
@@ -400,13 +451,19 @@ func (r *RecordReader) need(n int) error {
 		}
 	}
 	for r.to-r.from < n {
-		got, err := r.r.Read(r.buf[r.to:])
-		r.to += got
-		if err != nil && r.to-r.from < n {
-			return cut(err)
+		if r.below != nil {
+			return cut(r.below)
 		}
+		r.read(r.buf[r.to:])
 	}
 	return nil
+}
+
+// read reads what there is. An error may come with bytes, which count first.
+func (r *RecordReader) read(free []byte) {
+	var n int
+	n, r.below = r.r.Read(free)
+	r.to += n
 }
 
 // cut is what an error of the reader below is within a body: its end is none of ours.
@@ -420,17 +477,14 @@ func cut(err error) error {
 // end looks that nothing follows the last record.
 func (r *RecordReader) end() error {
 	for r.to == r.from {
-		r.from, r.to = 0, 0
-		n, err := r.r.Read(r.buf)
-		r.to = n
-		if n > 0 {
-			break
-		}
-		if err == io.EOF {
+		switch r.below {
+		case nil:
+			r.from, r.to = 0, 0
+			r.read(r.buf)
+		case io.EOF:
 			return r.fail(io.EOF)
-		}
-		if err != nil {
-			return r.fail(cut(err))
+		default:
+			return r.fail(cut(r.below))
 		}
 	}
 	return r.fail(errRecord("bytes after the last record"))
