@@ -105,7 +105,8 @@ func (m *Middleware) beginWith(w http.ResponseWriter, r *http.Request, policy po
 // the error handler if [WithErrorHandler] set one. Before that it sets the header
 // fields that a refusal has whatever its body is: Sealed-Error, by which callers
 // know it, Cache-Control, Vary and, with 503, Retry-After. Those that describe
-// another body are removed.
+// another body are removed. A refusal of an exchange whose tag has verified goes out
+// sealed; if the error handler writes nothing, as [WriteError] has it.
 //
 // An adapter that knows better what is wrong, since a reader of its router's has
 // failed, passes an [*Error] of its own.
@@ -361,7 +362,9 @@ func hideFromHandler(h http.Header) {
 // [CodeRequestIncomplete] after it has answered so, where it still could, and
 // otherwise errors of the connection. If the handler declared a Content-Length and wrote less,
 // Finish panics with http.ErrAbortHandler, since a plaintext caller would see the
-// connection break. Finish may be called once.
+// connection break. So it does where a response without content, as one to HEAD, must not
+// be sent, since the request's body did not authenticate to its end. Finish may be called
+// once.
 func (c *Call) Finish() error {
 	if c == nil || c.finished {
 		return nil
@@ -377,9 +380,10 @@ func (c *Call) Finish() error {
 	c.err = err
 	var e *Error
 	switch {
+	case errors.Is(err, errShortResponse), errors.Is(err, errHeaderHeld):
+		panic(http.ErrAbortHandler)
 	case errors.As(err, &e):
-		c.m.log().LogAttrs(c.incoming.Context(), slog.LevelError, "sealhttp: the response could not be sealed",
-			slog.String("code", string(e.Code)), slog.Any("error", err))
+		c.logUnsealed(e)
 		if status, _ := c.response.sent(); status != 0 {
 			return err // a stream that broke off: its end says so
 		}
@@ -389,10 +393,19 @@ func (c *Call) Finish() error {
 		} else {
 			c.m.answer(c.refusal, c.incoming, err)
 		}
-	case errors.Is(err, errShortResponse):
-		panic(http.ErrAbortHandler)
 	}
 	return err
+}
+
+// logUnsealed logs why the response could not be sealed. What the caller's side has done,
+// as a refusal's cause, is of interest to who looks for it only.
+func (c *Call) logUnsealed(e *Error) {
+	if e.Status < http.StatusInternalServerError {
+		c.m.logRefusal(c.incoming, e)
+		return
+	}
+	c.m.log().LogAttrs(c.incoming.Context(), slog.LevelError, "sealhttp: the response could not be sealed",
+		slog.String("code", string(e.Code)), slog.Any("error", e))
 }
 
 // Close ends the call. It is to be deferred, since a handler may panic: from then
@@ -426,7 +439,7 @@ func (c *Call) Close() {
 	var e *Error
 	if errors.As(c.err, &e) {
 		event.Code, event.Status = e.Code, e.Status
-		if status, _ := c.Sent(); status != 0 {
+		if status, _ := c.Sent(); status != 0 || c.refusal == nil {
 			event.Status = status
 		}
 		if c.exchange == nil { // else the error was sealed, too
@@ -441,7 +454,8 @@ func (c *Call) Close() {
 var errNotFinished = errors.New("sealhttp: the handler did not return normally")
 
 // Sent tells the status and the number of body bytes that were sent, sealed, for
-// loggers outside. Both are 0 before Finish, and where the Writer is Begin's own w.
+// loggers outside. Both are 0 until the header has gone out, in the message profile
+// within Finish, and where the Writer is Begin's own w.
 func (c *Call) Sent() (status int, bytes int64) {
 	switch {
 	case c == nil || c.response == nil:

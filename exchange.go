@@ -34,15 +34,30 @@ func (x *exchange) refuse(code Code, status int, cause error) *sealedRefusal {
 	return &sealedRefusal{newError(code, status, cause), x}
 }
 
-// answer answers with an error, sealed.
+// answer answers with an error, sealed. An error handler that has not answered, or not
+// in a way that can be sealed, leaves it to WriteError: an answer in clear would be one
+// that says nothing.
 func (x *exchange) answer(w http.ResponseWriter, r *http.Request, err error) {
+	if !x.answerWith(x.m.errorHandler, w, r, err) {
+		x.answerWith(WriteError, w, r, err)
+	}
+}
+
+// answerWith reports whether anything was sent.
+func (x *exchange) answerWith(handler func(http.ResponseWriter, *http.Request, error), w http.ResponseWriter, r *http.Request, err error) bool {
 	writer := newExchangeWriter(x, w, r, nil)
+	writer.limit = 0 // it is for what handlers write
+	defer writer.close()
 	if e := setErrorHeader(w.Header(), err); e != nil {
 		writer.code = e.Code
 	}
-	defer writer.close()
-	x.m.errorHandler(writer, r, err)
-	_ = writer.finish() // the caller is gone, or the error handler broke a rule: it gets nothing readable
+	handler(writer, r, err)
+	if !writer.committed() {
+		return false
+	}
+	_ = writer.finish() // the caller may be gone
+	status, _ := writer.sent()
+	return status != 0
 }
 
 // beginExchange is begin for a request of the exchange profile. The order of refusals

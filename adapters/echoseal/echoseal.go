@@ -30,17 +30,17 @@ type Option func(*adapter)
 // none. Resolvers of keys, policies and info read it with [sealhttp.Account]; they see
 // nothing that c.Set stores.
 func WithAccount(account func(echo.Context) string) Option {
-	return func(a *adapter) { a.account = account }
+	return func(a *adapter) { a.Account = account }
 }
 
 // WithPolicy sets a function that finds a call's policy, in place of the Middleware's own:
 // see [sealhttp.WithPolicyFunc]. It is called for CORS preflights too, which pass anyway.
 func WithPolicy(policy func(echo.Context) (sealhttp.Policy, error)) Option {
-	return func(a *adapter) { a.policy = policy }
+	return func(a *adapter) { a.Policy = policy }
 }
 
 // WithSkipper sets which calls are passed on as they came, sealed or not.
-func WithSkipper(skipper middleware.Skipper) Option { return func(a *adapter) { a.skipper = skipper } }
+func WithSkipper(skip middleware.Skipper) Option { return func(a *adapter) { a.Skip = skip } }
 
 // WithErrorHandler sets how refused calls are answered, in place of the Middleware, as
 // ErrorHandler does for echo's own middlewares: what it returns goes to echo's
@@ -53,16 +53,17 @@ func WithSkipper(skipper middleware.Skipper) Option { return func(a *adapter) { 
 func WithErrorHandler(handler func(c echo.Context, err error) error) Option {
 	return func(a *adapter) {
 		headerOnly := sealhttp.WithErrorHandler(func(http.ResponseWriter, *http.Request, error) {})
-		a.m, a.onError = sealhttp.Must(a.m.With(headerOnly)), handler
+		a.Middleware, a.onError = sealhttp.Must(a.Middleware.With(headerOnly)), handler
 	}
 }
 
 // Middleware returns m as echo takes it, for the router, groups and routes. A handler's
 // error is rendered by echo's HTTPErrorHandler, sealed, and still returned, for loggers;
 // c.Response() then has the status and size that were sent. A panic goes through, and
-// nothing of the response is sent.
+// nothing more of the response is sent.
 func Middleware(m *sealhttp.Middleware, opts ...Option) echo.MiddlewareFunc {
-	a := &adapter{m: m, skipper: middleware.DefaultSkipper}
+	a := new(adapter)
+	a.Middleware = m
 	for _, opt := range opts {
 		opt(a)
 	}
@@ -72,24 +73,21 @@ func Middleware(m *sealhttp.Middleware, opts ...Option) echo.MiddlewareFunc {
 }
 
 type adapter struct {
-	m       *sealhttp.Middleware
-	account func(echo.Context) string
-	policy  func(echo.Context) (sealhttp.Policy, error)
-	skipper middleware.Skipper
+	sealhttp.Mount[echo.Context]
 	onError func(echo.Context, error) error
 }
 
 func (a *adapter) serve(c echo.Context, next echo.HandlerFunc) error {
-	if a.skipper(c) {
-		return next(c)
-	}
 	res := c.Response()
-	call, err := a.begin(c, res.Writer) // not res: it writes to what it holds, which is to be ours
+	call, err := a.Begin(c, res.Writer, c.Request()) // not res: it writes to what it holds, which is to be ours
 	if err != nil {
 		if limit, ok := errors.AsType[*echo.HTTPError](err); ok && limit.Code == http.StatusRequestEntityTooLarge { // BodyLimit, further out
 			err = &sealhttp.Error{Code: sealhttp.CodeTooLarge, Status: limit.Code, Err: err}
 		}
-		a.m.Refuse(res, c.Request(), err)
+		a.Middleware.Refuse(res, c.Request(), err)
+		if res.Committed { // by a refusal that is sealed, or without an error handler
+			return nil
+		}
 		return a.render(c, err)
 	}
 	if call == nil {
@@ -105,7 +103,7 @@ func (a *adapter) serve(c echo.Context, next echo.HandlerFunc) error {
 
 	before, panics := *res, true
 	defer func() {
-		if panics { // nothing was sent: a recoverer further out may answer
+		if sent, _ := call.Sent(); panics && sent == 0 { // a recoverer further out may answer
 			*res = before
 			c.SetResponse(res)
 		}
@@ -123,17 +121,6 @@ func (a *adapter) serve(c echo.Context, next echo.HandlerFunc) error {
 	}
 	*res = before // a refusal is still to be rendered, or the connection is gone
 	return a.render(c, refusal)
-}
-
-func (a *adapter) begin(c echo.Context, w http.ResponseWriter) (*sealhttp.Call, error) {
-	if r := c.Request(); a.account != nil { // in place: of a copy's form, net/http would leave temporary files behind
-		*r = *r.WithContext(sealhttp.ContextWithAccount(r.Context(), a.account(c)))
-	}
-	if a.policy == nil {
-		return a.m.Begin(w, c.Request())
-	}
-	p, err := a.policy(c)
-	return a.m.BeginWithPolicy(w, c.Request(), p, err)
 }
 
 // render answers a refusal through the error handler, if there is one.

@@ -436,6 +436,34 @@ func TestWithErrorHandlerInHandleContext(t *testing.T) {
 	}
 }
 
+// What a handler writes after HandleContext does not follow a refusal in plaintext,
+// rendered or not.
+func TestWriteAfterHandleContext(t *testing.T) {
+	m := adaptertest.NewMiddleware(t, sealhttp.WithMaxResponseBytes(10), sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
+	for name, handler := range map[string]func(*gin.Context, error){
+		"rendered": func(c *gin.Context, _ error) { c.String(http.StatusInternalServerError, "no") },
+		"left":     func(c *gin.Context, err error) { _ = c.Error(err) },
+	} {
+		e := gin.New()
+		e.Use(authenticate, ginseal.Middleware(m, ginseal.WithAccount(account), ginseal.WithErrorHandler(handler)))
+		e.GET("/", func(c *gin.Context) {
+			c.Request.URL.Path = "/large"
+			e.HandleContext(c)
+			if _, err := c.Writer.WriteString(canary); !errors.Is(err, sealhttp.ErrCallClosed) {
+				t.Errorf("%s: writing on: %v", name, err)
+			}
+		})
+		e.GET("/large", func(c *gin.Context) { c.String(http.StatusOK, strings.Repeat(canary, 10)) })
+		w := serveOnce(t, e, http.Header{"X-Account": {adaptertest.Account}, "Accept": {sealhttp.MediaType}})
+		if strings.Contains(w.Body.String(), canary) {
+			t.Errorf("%s: answered with %d %q", name, w.Code, w.Body)
+		}
+		if w.Header().Get("Sealed-Error") != string(sealhttp.CodeResponseTooLarge) {
+			t.Errorf("%s: Sealed-Error %q", name, w.Header().Get("Sealed-Error"))
+		}
+	}
+}
+
 // A call in plaintext costs no allocation.
 func TestPlaintextAllocations(t *testing.T) {
 	m := ginseal.Middleware(adaptertest.NewMiddleware(t))
