@@ -177,7 +177,7 @@ func (w *RecordWriter) padding() int {
 	if w.pad == nil {
 		return 0
 	}
-	return int(min(max(w.pad.PaddedLen(since)-since, 0), maxPadding))
+	return int(min(max(w.pad.PaddedLen(since), since)-since, maxPadding))
 }
 
 // end sends what ends a stretch, with its zeros. It cuts records as if the zeros were
