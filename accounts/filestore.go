@@ -5,35 +5,44 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
+
+	"github.com/sealhttp/sealhttp/internal/durablefile"
 )
 
 // fileVersion is the version of the file's format that this package writes and
 // reads.
 const fileVersion = 1
 
+// maxFile bounds what is read of a file, in bytes.
+const maxFile = 1 << 30
+
+// writable are the permission bits that the file must not have.
+const writable = 0o022
+
 // FileStore is a [Store] in one file, for one machine: processes on it can share
 // the file. Each change writes the whole file anew and syncs it to the disk, which
 // is for some thousand accounts; for more, or several machines, use a database. It
-// keeps no events: they go to [WithAudit].
+// keeps no events: they go to [WithAudit]. It works where flock(2) does: Linux,
+// macOS, the BSDs and illumos.
 //
-// The file holds nothing secret, but who can write to it can put in a key of their
-// own. It is created with mode 0600, and refused if its group or others can write
-// to it.
+// After a crash at any moment the file is what it was before a change or after it.
+// It holds nothing secret, but who can write to it can put in a key of their own. It
+// is created with mode 0600, and refused if its group or others can write to it.
 type FileStore struct {
 	path string
+	fs   durablefile.FileSystem
 	turn chan struct{} // whose goroutine may lock the file: holds one element if none does
 
 	mu      sync.Mutex // for the fields below
 	records map[string]Record
-	info    os.FileInfo // of the file that records was read from
+	file    durablefile.File // that records was read from; open, so that no other one gets its inode
+	info    fs.FileInfo      // of file
 }
 
 // fileContent is the file's JSON.
@@ -63,13 +72,17 @@ func OpenFileStore(path string) (*FileStore, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // a change would replace the link
 	}
-	s := &FileStore{path: path, turn: make(chan struct{}, 1)}
+	return openFileStore(durablefile.OS, path)
+}
+
+func openFileStore(fsys durablefile.FileSystem, path string) (*FileStore, error) {
+	s := &FileStore{path: path, fs: fsys, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
-	err = s.locked(context.Background(), func() error {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	err := s.locked(context.Background(), func() error {
+		_, err := s.read()
+		if errors.Is(err, fs.ErrNotExist) {
 			return s.write(nil, Record{})
 		}
-		_, err := s.read()
 		return err
 	})
 	if err != nil {
@@ -131,55 +144,41 @@ func (s *FileStore) locked(ctx context.Context, f func() error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	lock, err := os.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := s.fs.Lock(ctx, s.path+".lock")
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
 	}
-	defer lock.Close() // unlocks
-	for {
-		ok, err := tryLock(lock)
-		if err != nil {
-			return fmt.Errorf("accounts: lock %s: %w", lock.Name(), err)
-		}
-		if ok {
-			return f()
-		}
-		if err := sleep(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("accounts: waiting for the lock of %s: %w", s.path, err)
-		}
-	}
+	defer lock.Close()
+	return f()
 }
 
 // read returns the file's records, which nobody changes. It reads the file if it
 // is another one than it was.
 func (s *FileStore) read() (map[string]Record, error) {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return nil, fmt.Errorf("accounts: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	f, info, err := durablefile.Open(s.fs, s.path, writable)
 	if err != nil {
 		return nil, fmt.Errorf("accounts: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.info != nil && os.SameFile(info, s.info) && info.Size() == s.info.Size() &&
-		info.ModTime().Equal(s.info.ModTime()) && info.Mode() == s.info.Mode() {
+	if s.file != nil && os.SameFile(info, s.info) && info.Size() == s.info.Size() &&
+		info.ModTime().Equal(s.info.ModTime()) {
+		_ = f.Close()
 		return s.records, nil
 	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("accounts: %s can be written by its group or by others (mode %v): use chmod go-w", s.path, info.Mode())
+	data, err := durablefile.ReadAll(f, info, maxFile)
+	var records map[string]Record
+	if err == nil {
+		records, err = decodeFile(data)
 	}
-	data, err := io.ReadAll(f)
 	if err != nil {
-		return nil, fmt.Errorf("accounts: %w", err)
+		_ = f.Close()
+		return nil, fmt.Errorf("accounts: reading %s: %w", s.path, err)
 	}
-	records, err := decodeFile(data)
-	if err != nil {
-		return nil, fmt.Errorf("accounts: %s: %w", s.path, err)
+	if s.file != nil {
+		_ = s.file.Close()
 	}
-	s.records, s.info = records, info
+	s.records, s.file, s.info = records, f, info
 	return records, nil
 }
 
@@ -222,36 +221,11 @@ func (s *FileStore) write(records map[string]Record, next Record) error {
 	if err != nil {
 		return fmt.Errorf("accounts: %w", err)
 	}
-	if err := replaceFile(s.path, append(data, '\n')); err != nil {
+	if len(data) >= maxFile {
+		return fmt.Errorf("accounts: %s would be larger than %d bytes: use a database", s.path, maxFile)
+	}
+	if err := durablefile.Replace(s.fs, s.path, append(data, '\n')); err != nil {
 		return fmt.Errorf("accounts: %w", err)
 	}
 	return nil // the next read sees another file
-}
-
-// replaceFile writes a file that is, whatever happens, the old one or the new one.
-// It is called under the lock.
-func replaceFile(path string, data []byte) (err error) {
-	temporary := path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // left by a process that was killed
-	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temporary)
-		}
-	}()
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(temporary, path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/sealhttp/sealhttp"
 	"github.com/sealhttp/sealhttp/accounts"
 	"github.com/sealhttp/sealhttp/accounts/accountstest"
+	"github.com/sealhttp/sealhttp/internal/durablefile/faultydisk"
 	"github.com/sealhttp/sealhttp/seal"
 )
 
@@ -168,6 +169,38 @@ func TestFileDamaged(t *testing.T) {
 	}
 	if refused < len(good)*3/4 {
 		t.Errorf("%d of %d changed bytes were refused", refused, len(good))
+	}
+}
+
+// TestFileKinds has what is no file that OpenFileStore made. None of it is waited for,
+// followed or overwritten.
+func TestFileKinds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(path string) error
+		want    string
+	}{
+		{"huge", func(path string) error { return os.Truncate(path, 1<<40) }, "larger than"},
+		{"folder", func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, "not a regular file"},
+		{"pipe", func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, "not a regular file"},
+		{"dangling link", func(path string) error {
+			return errors.Join(os.Remove(path), os.Symlink(path+".nothing", path))
+		}, "symbolic link"},
+		{"lock is a link", func(path string) error {
+			return errors.Join(os.Remove(path+".lock"), os.Symlink(path+".elsewhere", path+".lock"))
+		}, ".lock"},
+	} {
+		path := filepath.Join(t.TempDir(), "accounts.json")
+		openFile(t, path)
+		check(t, c.prepare(path))
+		if _, err := accounts.OpenFileStore(path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		}
+		for _, suffix := range []string{".nothing", ".elsewhere", ".new"} {
+			if _, err := os.Lstat(path + suffix); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: it has made %s: %v", c.name, suffix, err)
+			}
+		}
 	}
 }
 
@@ -329,6 +362,55 @@ func TestFileKilled(t *testing.T) {
 		if len(told) == 0 || len(there) > len(told)+6 {
 			t.Fatalf("told were %d, there are %d", len(told), len(there))
 		}
+	}
+}
+
+// TestFileKilledAtEveryCall: a process that changes the file is killed before each
+// system call of the change. What it leaves is what was there before, or after.
+func TestFileKilledAtEveryCall(t *testing.T) {
+	const variable = "ACCOUNTS_TEST_KILL_AT"
+	if arg := os.Getenv(variable); arg != "" { // in the other process
+		var n int64
+		var path string
+		if _, err := fmt.Sscanf(arg, "%d %s", &n, &path); err != nil {
+			t.Fatal(err)
+		}
+		killer := new(faultydisk.Killer)
+		store, err := accounts.OpenFileStoreOn(killer, path)
+		check(t, err)
+		killer.N = n
+		check(t, newRegistry(t, store).SetPolicy(t.Context(), "acme", sealhttp.RequestRequired))
+		return
+	}
+	path := filepath.Join(t.TempDir(), "accounts.json")
+	befores, afters := 0, 0
+	for n := 1; ; n++ {
+		r := newRegistry(t, openFile(t, path))
+		check(t, r.SetPolicy(t.Context(), "acme", sealhttp.Disabled))
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFileKilledAtEveryCall$")
+		child.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", variable, n, path))
+		out, err := child.CombinedOutput()
+		if err == nil {
+			break // it had fewer calls to make
+		}
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("call %d: %v\n%s", n, err, out)
+		}
+		a, err := newRegistry(t, openFile(t, path)).List(t.Context(), "acme")
+		check(t, err)
+		switch a.Policy {
+		case sealhttp.Disabled:
+			befores++
+		case sealhttp.RequestRequired:
+			afters++
+		default:
+			t.Errorf("killed before call %d: the policy is %v", n, a.Policy)
+		}
+	}
+	t.Logf("killed %d times: %d times the old state, %d times the new one", befores+afters, befores, afters)
+	if befores < 8 || afters < 3 {
+		t.Errorf("%d times the old state and %d times the new one: the test shows nothing", befores, afters)
 	}
 }
 

@@ -2,12 +2,16 @@
 package docs
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -90,6 +94,109 @@ func anchors(text string) []string {
 		all = append(all, strings.ReplaceAll(slug, " ", "-"))
 	}
 	return all
+}
+
+// TestAccountsCodes checks that each code of the accounts API has a heading in
+// errors.md, where the "type" of its problems leads, with its status and no other one
+// below; and that each of the headings there is a code.
+func TestAccountsCodes(t *testing.T) {
+	statuses := accountsCodes(t)
+	if len(statuses) < 30 {
+		t.Fatalf("only %d codes were found", len(statuses))
+	}
+	text := read(t, "errors.md")
+	all := anchors(text)
+	for code := range statuses {
+		if n := len(slices.DeleteFunc(slices.Clone(all), func(a string) bool { return a != code })); n != 1 {
+			t.Errorf("errors.md has %d headings for the code %s of accounts, want 1", n, code)
+		}
+	}
+	_, part, found := strings.Cut(text, "\n# Errors of the accounts API\n")
+	if !found {
+		t.Fatal("errors.md has no part on the accounts API")
+	}
+	for _, section := range strings.Split(part, "\n### ")[1:] {
+		code, body, _ := strings.Cut(section, "\n")
+		if status, ok := statuses[code]; !ok {
+			t.Errorf("errors.md: %s is no code of accounts", code)
+		} else if !strings.HasPrefix(body, "\n`"+status+"`") {
+			t.Errorf("errors.md: the section on %s does not begin with its status, %s", code, status)
+		}
+	}
+}
+
+// accountsCodes returns the codes that accounts/errors.go gives to its rules, and their
+// statuses.
+func accountsCodes(t *testing.T) map[string]string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "accounts", "errors.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	statuses := make(map[string]string)
+	ast.Inspect(file, func(n ast.Node) bool {
+		rule, ok := n.(*ast.CompositeLit)
+		if !ok || len(rule.Elts) != 5 { // error, code, status, title, detail
+			return true
+		}
+		literal, ok := rule.Elts[1].(*ast.BasicLit)
+		if !ok || literal.Kind != token.STRING {
+			return true
+		}
+		code, err := strconv.Unquote(literal.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch status := rule.Elts[2].(type) {
+		case *ast.BasicLit:
+			statuses[code] = status.Value
+		case *ast.SelectorExpr: // of package http
+			statuses[code] = map[string]string{"StatusServiceUnavailable": "503"}[status.Sel.Name]
+		}
+		return true
+	})
+	return statuses
+}
+
+// TestNamedTests checks that the tests that keys.md names, as package.Test, are there.
+func TestNamedTests(t *testing.T) {
+	declared := make(map[string]bool)
+	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	for _, path := range files(t, ".go") {
+		if !strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		for _, m := range function.FindAllStringSubmatch(read(t, path), -1) {
+			declared[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
+		}
+	}
+	named := regexp.MustCompile("`(\\w+\\.Test\\w+)`").FindAllStringSubmatch(read(t, "keys.md"), -1)
+	for _, m := range named {
+		if !declared[m[1]] {
+			t.Errorf("keys.md names %s, and there is none", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("keys.md names %d tests", len(named))
+	}
+}
+
+// TestEvents checks that each audit event has its row in keys.md.
+func TestEvents(t *testing.T) {
+	text := read(t, "keys.md")
+	n := 0
+	for _, pkg := range []string{"keyring", "accounts"} {
+		source := read(t, filepath.Join(root, pkg, "event.go"))
+		for _, m := range regexp.MustCompile(`EventType = "(\w+)"`).FindAllStringSubmatch(source, -1) {
+			n++
+			if !regexp.MustCompile("(?m)^\\| [^|]*`" + m[1] + "`[^|]* \\|").MatchString(text) {
+				t.Errorf("keys.md has no row for %s of %s", m[1], pkg)
+			}
+		}
+	}
+	if n < 25 {
+		t.Errorf("only %d events were found", n)
+	}
 }
 
 // TestGoBlocks checks that each block of Go is a program that compiles, or a quote

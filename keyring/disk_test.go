@@ -2,214 +2,15 @@ package keyring_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"io"
-	"io/fs"
 	"slices"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/sealhttp/sealhttp/internal/durablefile/faultydisk"
 	"github.com/sealhttp/sealhttp/keyring"
 )
 
-// disk is a file system that can crash, be full, and lose what was not synced. It
-// knows files in one folder.
-type disk struct {
-	mu      sync.Mutex
-	entries map[string]*inode // as processes see them
-	lasting map[string]*inode // as they are after a power cut
-	locked  map[string]bool
-	steps   []string // system calls so far
-
-	// failAt is the step, counted from 1, that fails; 0: none. With crash every later
-	// one fails too, and with done the step takes place before.
-	failAt int
-	failOn string // the next step of that name is the one
-	err    error
-	crash  bool
-	done   bool
-}
-
-type inode struct {
-	data    []byte
-	lasting []byte
-	mode    fs.FileMode
-}
-
 var errCrash = errors.New("the process is gone")
-
-func newDisk() *disk {
-	return &disk{entries: make(map[string]*inode), lasting: make(map[string]*inode), locked: make(map[string]bool)}
-}
-
-// step runs f as one system call, unless it is to fail.
-func (d *disk) step(name string, f func() error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.steps = append(d.steps, name)
-	n := len(d.steps)
-	if name == d.failOn {
-		d.failAt, d.failOn = n, ""
-	}
-	switch {
-	case d.failAt == 0 || n < d.failAt || n > d.failAt && !d.crash:
-		return f()
-	case n == d.failAt && d.done:
-		_ = f()
-	}
-	return d.err
-}
-
-// restart is what is there after a crash. After a power cut, entries and data that
-// were not synced may be lost, each for itself.
-func (d *disk) restart(loseEntries, loseData bool) *disk {
-	r := newDisk()
-	entries := d.entries
-	if loseEntries {
-		entries = d.lasting
-	}
-	for name, i := range entries {
-		data := i.data
-		if loseData {
-			data = i.lasting
-		}
-		r.entries[name] = &inode{bytes.Clone(data), bytes.Clone(data), i.mode}
-		r.lasting[name] = r.entries[name]
-	}
-	return r
-}
-
-func (d *disk) Open(name string) (keyring.File, error) {
-	var f *openFile
-	err := d.step("open", func() error {
-		i := d.entries[name]
-		if i == nil {
-			return fs.ErrNotExist
-		}
-		f = &openFile{disk: d, inode: i, rest: i.data}
-		return nil
-	})
-	return f, err
-}
-
-func (d *disk) Create(name string) (keyring.File, error) {
-	var f *openFile
-	err := d.step("create", func() error {
-		if d.entries[name] != nil {
-			return fs.ErrExist
-		}
-		d.entries[name] = &inode{mode: 0o600}
-		f = &openFile{disk: d, inode: d.entries[name]}
-		return nil
-	})
-	return f, err
-}
-
-func (d *disk) Rename(from, to string) error {
-	return d.step("rename", func() error {
-		if d.entries[from] == nil {
-			return fs.ErrNotExist
-		}
-		d.entries[to] = d.entries[from]
-		delete(d.entries, from)
-		return nil
-	})
-}
-
-func (d *disk) Remove(name string) error {
-	return d.step("remove", func() error {
-		if d.entries[name] == nil {
-			return fs.ErrNotExist
-		}
-		delete(d.entries, name)
-		return nil
-	})
-}
-
-func (d *disk) OpenDir(string) (keyring.File, error) {
-	return &openFile{disk: d}, d.step("opendir", func() error { return nil })
-}
-
-func (d *disk) Lock(_ context.Context, name string) (io.Closer, error) {
-	err := d.step("lock", func() error {
-		if d.locked[name] {
-			return errors.New("the lock is held, and nobody will free it")
-		}
-		d.locked[name] = true
-		return nil
-	})
-	return closeFunc(func() error {
-		return d.step("unlock", func() error { d.locked[name] = false; return nil })
-	}), err
-}
-
-type closeFunc func() error
-
-func (f closeFunc) Close() error { return f() }
-
-// openFile is a file, or the folder if its inode is nil.
-type openFile struct {
-	*disk
-	inode *inode
-	rest  []byte
-}
-
-func (f *openFile) Read(b []byte) (n int, err error) {
-	err = f.step("read", func() error {
-		if len(f.rest) == 0 {
-			return io.EOF
-		}
-		n = copy(b, f.rest)
-		f.rest = f.rest[n:]
-		return nil
-	})
-	return n, err
-}
-
-// Write writes a half if it fails after it was done: the disk was full then.
-func (f *openFile) Write(b []byte) (int, error) {
-	n := 0
-	err := f.step("write", func() error {
-		n = len(b)
-		if len(f.steps) == f.failAt {
-			n /= 2
-		}
-		f.inode.data = append(f.inode.data, b[:n]...)
-		return nil
-	})
-	return n, err
-}
-
-func (f *openFile) Sync() error {
-	return f.step("sync", func() error {
-		if f.inode == nil {
-			f.lasting = make(map[string]*inode)
-			for name, i := range f.entries {
-				f.lasting[name] = i
-			}
-			return nil
-		}
-		f.inode.lasting = bytes.Clone(f.inode.data)
-		return nil
-	})
-}
-
-func (f *openFile) Close() error { return f.step("close", func() error { return nil }) }
-
-func (f *openFile) Stat() (fs.FileInfo, error) {
-	return info{f.inode.mode}, f.step("stat", func() error { return nil })
-}
-
-type info struct{ mode fs.FileMode }
-
-func (info) Name() string        { return "" }
-func (info) Size() int64         { return 0 }
-func (i info) Mode() fs.FileMode { return i.mode }
-func (info) ModTime() time.Time  { return time.Time{} }
-func (info) IsDir() bool         { return false }
-func (info) Sys() any            { return nil }
 
 const diskPath = "/data/ring"
 
@@ -220,20 +21,20 @@ var swapSteps = []string{
 }
 
 // stateOn returns what a disk holds, as a new process sees it.
-func stateOn(t *testing.T, d *disk) keyring.State {
+func stateOn(t *testing.T, d *faultydisk.Disk) keyring.State {
 	t.Helper()
-	d.failAt = 0
+	d.Mend()
 	return load(t, keyring.NewFileStoreOn(d, diskPath))
 }
 
 // diskWith makes a disk that holds a state.
-func diskWith(t *testing.T, state keyring.State) *disk {
+func diskWith(t *testing.T, state keyring.State) *faultydisk.Disk {
 	t.Helper()
-	d := newDisk()
+	d := faultydisk.New()
 	if err := keyring.NewFileStoreOn(d, diskPath).Swap(t.Context(), 0, state, nil); err != nil {
 		t.Fatal(err)
 	}
-	d.steps = nil
+	d.Steps = nil
 	return d
 }
 
@@ -250,17 +51,17 @@ func TestCrashAtEveryStep(t *testing.T) {
 	if err := keyring.NewFileStoreOn(d, diskPath).Swap(t.Context(), 1, newState, nil); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(d.steps, swapSteps) {
-		t.Fatalf("a Swap makes the system calls %q, want %q", d.steps, swapSteps)
+	if !slices.Equal(d.Steps, swapSteps) {
+		t.Fatalf("a Swap makes the system calls %q, want %q", d.Steps, swapSteps)
 	}
 	olds, news := 0, 0
 	for at := 1; at <= len(swapSteps); at++ {
 		for _, done := range []bool{false, true} {
 			for _, lost := range []struct{ entries, data bool }{{}, {entries: true}, {data: true}, {true, true}} {
 				d := diskWith(t, oldState)
-				d.failAt, d.err, d.crash, d.done = at, errCrash, true, done
+				d.FailAt, d.Err, d.Crash, d.Done = at, errCrash, true, done
 				swapErr := keyring.NewFileStoreOn(d, diskPath).Swap(t.Context(), 1, newState, nil)
-				after := d.restart(lost.entries, lost.data)
+				after := d.Restart(lost.entries, lost.data)
 				got := stateOn(t, after)
 				switch {
 				case got.Revision == 1 && bytes.Equal(got.Data, oldState.Data) && swapErr != nil:
@@ -274,7 +75,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				if err := keyring.NewFileStoreOn(after, diskPath).Swap(t.Context(), got.Revision, next, nil); err != nil {
 					t.Errorf("%s: the next Swap: %v", swapSteps[at-1], err)
 				}
-				if got := stateOn(t, after.restart(true, true)); got.Revision != next.Revision {
+				if got := stateOn(t, after.Restart(true, true)); got.Revision != next.Revision {
 					t.Errorf("%s: the next Swap did not last", swapSteps[at-1])
 				}
 			}
@@ -290,10 +91,10 @@ func TestCrashAtEveryStep(t *testing.T) {
 func TestCrashAtFirstSwap(t *testing.T) {
 	for at := 1; at <= len(swapSteps); at++ {
 		for _, lose := range []bool{false, true} {
-			d := newDisk()
-			d.failAt, d.err, d.crash = at, errCrash, true
+			d := faultydisk.New()
+			d.FailAt, d.Err, d.Crash = at, errCrash, true
 			_ = keyring.NewFileStoreOn(d, diskPath).Swap(t.Context(), 0, oldState, nil)
-			after := d.restart(lose, lose)
+			after := d.Restart(lose, lose)
 			got, err := keyring.NewFileStoreOn(after, diskPath).Load(t.Context())
 			if !errors.Is(err, keyring.ErrNotFound) && (err != nil || !bytes.Equal(got.Data, oldState.Data)) {
 				t.Errorf("step %d: got revision %d, %v", at, got.Revision, err)
@@ -310,13 +111,13 @@ func TestErrorAtEveryStep(t *testing.T) {
 	for at := 1; at <= len(swapSteps); at++ {
 		for _, done := range []bool{false, true} {
 			d := diskWith(t, oldState)
-			d.failAt, d.err, d.done = at, errFull, done
+			d.FailAt, d.Err, d.Done = at, errFull, done
 			store := keyring.NewFileStoreOn(d, diskPath)
 			err := store.Swap(t.Context(), 1, newState, nil)
 			if !errors.Is(err, errFull) && !slices.Contains(harmless, swapSteps[at-1]) {
 				t.Errorf("%s (step %d): got %v, want the disk's error", swapSteps[at-1], at, err)
 			}
-			if _, left := d.entries[diskPath+".new"]; left {
+			if d.Has(diskPath + ".new") {
 				t.Errorf("%s (step %d): the unfinished file is left", swapSteps[at-1], at)
 			}
 			got := stateOn(t, d)
@@ -328,11 +129,11 @@ func TestErrorAtEveryStep(t *testing.T) {
 				t.Errorf("%s: revision %d of %d bytes", swapSteps[at-1], got.Revision, len(got.Data))
 			}
 			if err == nil {
-				if got := stateOn(t, d.restart(true, true)); got.Revision != 2 {
+				if got := stateOn(t, d.Restart(true, true)); got.Revision != 2 {
 					t.Errorf("%s (step %d): Swap returned no error, and a power cut undid it", swapSteps[at-1], at)
 				}
 			}
-			d.locked = make(map[string]bool)
+			d.Mend()
 			if err := store.Swap(t.Context(), got.Revision, keyring.State{Revision: got.Revision + 1}, nil); err != nil {
 				t.Errorf("%s: the next Swap: %v", swapSteps[at-1], err)
 			}
@@ -344,23 +145,22 @@ func TestErrorAtEveryStep(t *testing.T) {
 // when that is over.
 func TestRingOnFullDisk(t *testing.T) {
 	for _, step := range []string{"lock", "create", "write", "sync", "rename"} {
-		d := newDisk()
+		d := faultydisk.New()
 		kek := newKEK(t)
 		ring := open(t, keyring.NewFileStoreOn(d, diskPath), kek, quiet())
 		before := ring.KeySet()
-		d.failOn, d.err = step, errors.New("no space left on device")
-		if err := ring.Rotate(t.Context()); !errors.Is(err, d.err) {
+		d.FailOn, d.Err = step, errors.New("no space left on device")
+		if err := ring.Rotate(t.Context()); !errors.Is(err, d.Err) {
 			t.Errorf("%s: got %v, want the disk's error", step, err)
 		}
 		if ring.KeySet() != before {
 			t.Error("the keys have changed")
 		}
-		d.failAt = 0
-		d.locked = make(map[string]bool)
+		d.Mend()
 		if err := ring.Rotate(t.Context()); err != nil {
 			t.Error(err)
 		}
-		open(t, keyring.NewFileStoreOn(d.restart(true, true), diskPath), kek, quiet())
+		open(t, keyring.NewFileStoreOn(d.Restart(true, true), diskPath), kek, quiet())
 		expectKeys(t, ring, 1, 0, 0)
 	}
 }

@@ -6,17 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sealhttp/sealhttp/internal/durablefile"
 	"github.com/sealhttp/sealhttp/seal"
 )
 
 // What tests outside of the package need of its inside.
-
-type (
-	FileSystem = fileSystem
-	File       = file
-)
-
-var OSFileSystem FileSystem = osFileSystem{}
 
 const (
 	MaxLive    = maxLive
@@ -24,7 +18,7 @@ const (
 )
 
 // NewFileStoreOn makes a FileStore on another file system.
-func NewFileStoreOn(fsys FileSystem, path string) *FileStore {
+func NewFileStoreOn(fsys durablefile.FileSystem, path string) *FileStore {
 	return &FileStore{path: path, fs: fsys}
 }
 
@@ -110,6 +104,9 @@ func ParseDocument(data []byte) (again []byte, keys int, err error) {
 	again, err = d.encode()
 	return again, len(r.keys), err
 }
+
+// IntegrityKey is what who has it can forge states with.
+func (k *Keyring) IntegrityKey() []byte { return k.integrity }
 
 // Forge changes stored data as who knows the integrity key could.
 func (k *Keyring) Forge(state State, revision uint64, change func(key *DocumentKey)) State {

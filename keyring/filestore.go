@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/sealhttp/sealhttp/internal/durablefile"
 )
 
 // FileStore is a [Store] in one file, for the processes of one machine. It works
@@ -26,11 +28,14 @@ import (
 // every key.
 type FileStore struct {
 	path string
-	fs   fileSystem
+	fs   durablefile.FileSystem
 }
 
 // maxFile bounds what is read of a file, in bytes.
 const maxFile = 16 << 20
+
+// secret are the permission bits that a file with a secret in it must not have.
+const secret = 0o077
 
 // NewFileStore makes a FileStore. The file is looked at when it is used, and made
 // by the first Swap.
@@ -42,7 +47,7 @@ func NewFileStore(path string) (*FileStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keyring: file store: %w", err)
 	}
-	return &FileStore{path: path, fs: osFileSystem{}}, nil
+	return &FileStore{path: path, fs: durablefile.OS}, nil
 }
 
 // fileHeader is the first line of a file, in front of the data: the format's
@@ -65,7 +70,7 @@ func (s *FileStore) load(ctx context.Context) (State, error) {
 	if err := ctx.Err(); err != nil {
 		return State{}, err
 	}
-	data, err := readPrivate(s.fs, s.path, maxFile)
+	data, err := durablefile.Read(s.fs, s.path, secret, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, fmt.Errorf("%w: %s does not exist", ErrNotFound, s.path)
 	}
@@ -116,17 +121,6 @@ func (s *FileStore) swap(ctx context.Context, old uint64, next State) error {
 	if stored.Revision != old {
 		return fmt.Errorf("%w: %d, not %d", ErrConflict, stored.Revision, old)
 	}
-	fresh := s.path + ".new"
-	if err := s.fs.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // left by a crash
-	}
-	data := append([]byte(fileHeader+fileVersion+" "+strconv.FormatUint(next.Revision, 10)+"\n"), next.Data...)
-	if err = writePrivate(s.fs, fresh, data); err == nil {
-		err = s.fs.Rename(fresh, s.path)
-	}
-	if err != nil {
-		_ = s.fs.Remove(fresh)
-		return err
-	}
-	return syncDir(s.fs, filepath.Dir(s.path))
+	header := fileHeader + fileVersion + " " + strconv.FormatUint(next.Revision, 10) + "\n"
+	return durablefile.Replace(s.fs, s.path, append([]byte(header), next.Data...))
 }

@@ -5,25 +5,21 @@ package keyring_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sealhttp/sealhttp/internal/durablefile"
+	"github.com/sealhttp/sealhttp/internal/durablefile/faultydisk"
 	"github.com/sealhttp/sealhttp/keyring"
-	"github.com/sealhttp/sealhttp/seal"
 )
 
 // ringFile makes a ring in a file, and returns its path.
@@ -207,7 +203,7 @@ func TestUnwritable(t *testing.T) {
 // Who waits for the lock gives up with its context.
 func TestLockWaits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ring")
-	lock, err := keyring.OSFileSystem.Lock(t.Context(), path+".lock")
+	lock, err := durablefile.OS.Lock(t.Context(), path+".lock")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,58 +234,6 @@ func TestLockWaits(t *testing.T) {
 		t.Errorf("got revision %d", got.Revision)
 	}
 }
-
-// killer is the real file system. It kills this process before its nth call, counted
-// from the first Lock.
-type killer struct {
-	keyring.FileSystem
-	n    int64
-	left atomic.Int64 // 0: not yet locked
-}
-
-func (k *killer) step() {
-	if k.left.Load() == 0 {
-		return
-	}
-	if k.left.Add(-1) == 0 {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
-	}
-}
-
-func (k *killer) Open(name string) (keyring.File, error) {
-	k.step()
-	f, err := k.FileSystem.Open(name)
-	return killerFile{f, k}, err
-}
-func (k *killer) Create(name string) (keyring.File, error) {
-	k.step()
-	f, err := k.FileSystem.Create(name)
-	return killerFile{f, k}, err
-}
-func (k *killer) Rename(from, to string) error { k.step(); return k.FileSystem.Rename(from, to) }
-func (k *killer) Remove(name string) error     { k.step(); return k.FileSystem.Remove(name) }
-func (k *killer) OpenDir(name string) (keyring.File, error) {
-	k.step()
-	f, err := k.FileSystem.OpenDir(name)
-	return killerFile{f, k}, err
-}
-func (k *killer) Lock(ctx context.Context, name string) (io.Closer, error) {
-	k.left.Store(k.n)
-	k.step()
-	lock, err := k.FileSystem.Lock(ctx, name)
-	return closeFunc(func() error { k.step(); return lock.Close() }), err
-}
-
-type killerFile struct {
-	keyring.File
-	k *killer
-}
-
-func (f killerFile) Read(b []byte) (int, error)  { f.k.step(); return f.File.Read(b) }
-func (f killerFile) Write(b []byte) (int, error) { f.k.step(); return f.File.Write(b) }
-func (f killerFile) Sync() error                 { f.k.step(); return f.File.Sync() }
-func (f killerFile) Close() error                { f.k.step(); return f.File.Close() }
 
 const killVariable = "KEYRING_TEST_KILL"
 
@@ -361,84 +305,13 @@ func killed(t *testing.T, arg string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fsys := &killer{FileSystem: keyring.OSFileSystem}
+	fsys := new(faultydisk.Killer)
 	ring, err := keyring.Open(t.Context(), keyring.NewFileStoreOn(fsys, fields[1]), kek, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	fsys.n = n
+	fsys.N = n
 	if err := ring.Revoke(t.Context(), ring.PublicKeys()[0].ID()); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// encodings are forms in which a secret could be found, whatever stands around it.
-func encodings(secret []byte) map[string][]byte {
-	forms := map[string][]byte{
-		"bytes":     secret,
-		"hex":       []byte(hex.EncodeToString(secret)),
-		"HEX":       []byte(strings.ToUpper(hex.EncodeToString(secret))),
-		"numbers":   []byte(strings.Trim(fmt.Sprint([]byte(secret)), "[]")),
-		"JSON list": []byte(strings.ReplaceAll(strings.Trim(fmt.Sprint([]byte(secret)), "[]"), " ", ",")),
-	}
-	for name, e := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
-		for shift := range 3 { // the secret may stand in the middle of what is encoded
-			padded := e.EncodeToString(append(make([]byte, shift), secret...))
-			forms[fmt.Sprint(name, " ", shift)] = []byte(padded[(8*shift+5)/6 : (8*(shift+len(secret)))/6])
-		}
-	}
-	return forms
-}
-
-// No private key is in what is stored, in any encoding.
-func TestNoPrivateKeyAtRest(t *testing.T) {
-	for name, tc := range map[string]struct {
-		kek   keyring.AEAD
-		found bool
-	}{
-		"encrypted":                 {newKEK(t), false},
-		"plaintext, so it is found": {keyring.InsecurePlaintext(), true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, suite := range seal.Suites() {
-				path := filepath.Join(t.TempDir(), "ring")
-				ring, err := keyring.OpenFile(t.Context(), path, tc.kek, keyring.WithSuite(suite), quiet())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := ring.Rotate(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				files, err := filepath.Glob(filepath.Dir(path) + "/*")
-				if err != nil || len(files) != 2 {
-					t.Fatalf("got files %v, %v", files, err)
-				}
-				found := 0
-				for _, file := range files {
-					data, err := os.ReadFile(file)
-					if err != nil {
-						t.Fatal(err)
-					}
-					data = regexp.MustCompile(`\s+`).ReplaceAll(data, []byte(" "))
-					for _, key := range ring.KeySet().Keys() {
-						there := false
-						for form, encoded := range encodings(key.Bytes()) {
-							if bytes.Contains(data, encoded) {
-								there = true
-								if !tc.found {
-									t.Errorf("%s holds the private key %v as %s", filepath.Base(file), key, form)
-								}
-							}
-						}
-						if there {
-							found++
-						}
-					}
-				}
-				if tc.found && found != 2 {
-					t.Errorf("%v: the search found %d private keys of 2", suite, found)
-				}
-			}
-		})
 	}
 }

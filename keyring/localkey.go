@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/sealhttp/sealhttp/internal/durablefile"
 )
 
 // localKeyHeader is in front of the key, so that no other file is taken for one.
@@ -54,35 +54,15 @@ func localKey(path string) ([]byte, error) {
 	}
 	key = make([]byte, localKeySize)
 	rand.Read(key) // never fails, see crypto/rand
-	if err := makeLocalKey(path, key); err != nil && !errors.Is(err, fs.ErrExist) {
+	line := localKeyHeader + base64.StdEncoding.EncodeToString(key) + "\n"
+	if err := durablefile.Make(path, []byte(line)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return readLocalKey(path)
 }
 
-// makeLocalKey makes the file at once with all that is in it, unless there is one.
-func makeLocalKey(path string, key []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".*.new") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(localKeyHeader + base64.StdEncoding.EncodeToString(key) + "\n")
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil { // a Rename would replace another's
-		return err
-	}
-	return syncDir(osFileSystem{}, dir)
-}
-
 func readLocalKey(path string) ([]byte, error) {
-	data, err := readPrivate(osFileSystem{}, path, 1<<10)
+	data, err := durablefile.Read(durablefile.OS, path, secret, 1<<10)
 	if err != nil {
 		return nil, err
 	}

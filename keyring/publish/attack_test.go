@@ -1,9 +1,12 @@
 package publish_test
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"io"
+	"math"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -224,5 +227,56 @@ func TestReplayEndsWithTheValidity(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		s.serve(handler)
 		wantKey(t, source, nil, keys.primary())
+	})
+}
+
+// Who has the signing key and the way to the callers makes them seal to a key of their
+// own, and with the highest revision shuts the service's sets out. Callers that pin
+// another key in its place, and start anew, are free of it; a state file is no
+// obstacle.
+func TestSigningKeyStolen(t *testing.T) {
+	keys, theirs, next := newRing(t), newKey(t, seal.X25519AES256GCM).Public(), signerOf(2)
+	s := newSite(newHandler(t, keys))
+	url, client := s.start(t)
+	state := publish.WithStateFile(filepath.Join(t.TempDir(), "keys.jws"))
+	source := newSource(t, url, client, state, publish.WithRefusedInterval(1))
+	wantKey(t, source, nil, keys.primary())
+
+	s.serve(fixed(sign(t, signer, math.MaxUint64, theirs)))
+	wantKey(t, source, keys.primary(), theirs)
+	s.serve(newHandler(t, keys))
+	_, err := source.PublicKey(t.Context(), theirs)
+	wantError(t, err, publish.ErrRollback)
+	wantKey(t, newSource(t, url, client, state), nil, theirs)
+
+	handler, err := publish.NewHandler(keys, service, next, quiet)
+	check(t, err)
+	s.serve(handler)
+	source, err = publish.NewSource(url, service, []ed25519.PublicKey{pinOf(next)}, client, state, quiet)
+	check(t, err)
+	wantKey(t, source, nil, keys.primary())
+}
+
+// Without a key set that is valid no call goes out, sealed to another key or in
+// plaintext.
+func TestWithheld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := newRing(t)
+		m, err := sealhttp.New(keys)
+		check(t, err)
+		publication, api := newSite(newHandler(t, keys)), newSite(m.Handler(echo))
+		client := sealing(t, newSource(t, "http://"+service, publication.inMemory()), api)
+		check(t, call(t, client, "http://"+service))
+		publication.serve(down)
+		time.Sleep(24 * time.Hour)
+		before := api.fetches.Load()
+		for range 10 {
+			wantError(t, call(t, client, "http://"+service), publish.ErrExpired)
+			time.Sleep(time.Minute)
+		}
+		api.wantFetches(t, before)
+		publication.serve(newHandler(t, keys))
+		time.Sleep(2 * time.Minute)
+		check(t, call(t, client, "http://"+service))
 	})
 }
