@@ -95,22 +95,40 @@ const (
 	drainedPast                  // it is longer, or takes longer, than it is waited for
 )
 
-// ended reports whether there is nothing to drain.
+// ended reports whether there is nothing to drain. It does not wait for a goroutine that
+// the handler has left behind in Read.
 func (b *exchangeBody) ended() bool {
-	b.mu.Lock()
+	if !b.mu.TryLock() {
+		return false
+	}
 	defer b.mu.Unlock()
 	return b.err != nil
+}
+
+// begun reports whether the handler has read, or waits in Read.
+func (b *exchangeBody) begun() bool {
+	if !b.mu.TryLock() {
+		return true
+	}
+	defer b.mu.Unlock()
+	return b.started
 }
 
 // drain reads what the handler has not, up to bounds of bytes and time. From then on
 // the handler's reads fail.
 func (b *exchangeBody) drain() drained {
 	var late atomic.Bool
+	ended := make(chan struct{})
 	timer := time.AfterFunc(maxDrainTime, func() {
+		defer close(ended)
 		late.Store(true)
 		_ = http.NewResponseController(b.w).SetReadDeadline(time.Now()) // ends a Read that waits
 	})
-	defer timer.Stop()
+	defer func() {
+		if !timer.Stop() {
+			<-ended // the server's writer is not to be used after the handler has returned
+		}
+	}()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true

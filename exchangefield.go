@@ -190,10 +190,10 @@ func (r *fieldReader) integer(name string, lowest, highest int64) int64 {
 	return v
 }
 
-// bytes returns a byte sequence of n bytes, of any number above 0 if n is negative.
+// bytes returns a byte sequence of n bytes, of any number if n is negative.
 func (r *fieldReader) bytes(name string, n int) []byte {
 	v, ok := r.item(name).([]byte)
-	if !ok || len(v) == 0 || n >= 0 && len(v) != n {
+	if !ok || n >= 0 && len(v) != n {
 		r.fail(name)
 	}
 	return v

@@ -19,11 +19,12 @@ import (
 //
 // Like the message profile's writer it has no Unwrap, ReadFrom, Hijack or Push.
 type exchangeWriter struct {
-	x    *exchange
-	w    http.ResponseWriter
-	r    *http.Request
-	body *exchangeBody // the request's, nil for none
-	code Code          // for Sealed-Error
+	x     *exchange
+	w     http.ResponseWriter
+	r     *http.Request
+	body  *exchangeBody // the request's, nil for none
+	code  Code          // for Sealed-Error
+	limit int64         // plaintext bytes, 0 for none
 	// coding is the Content-Encoding that was there before the handler: announced by
 	// what compresses further out.
 	coding []string
@@ -45,12 +46,17 @@ type exchangeWriter struct {
 	sentBytes int64
 }
 
-// errRequestBroken is a response that was not completed, since the request's body broke
-// off or was changed.
-var errRequestBroken = errors.New("sealhttp: the request's body did not authenticate to its end")
+var (
+	// errRequestBroken is a response that was not completed, since the request's body
+	// broke off or was changed.
+	errRequestBroken = errors.New("the response was not completed, since the request's body did not authenticate to its end")
+	// errHeaderHeld is one that was not sent for that reason: without a body, it has no
+	// last record to go without.
+	errHeaderHeld = errors.New("the response was not sent, since the request's body did not authenticate to its end")
+)
 
 func newExchangeWriter(x *exchange, w http.ResponseWriter, r *http.Request, body *exchangeBody) *exchangeWriter {
-	s := &exchangeWriter{x: x, w: w, r: r, body: body, coding: w.Header()["Content-Encoding"], declared: -1}
+	s := &exchangeWriter{x: x, w: w, r: r, body: body, coding: w.Header()["Content-Encoding"], declared: -1, limit: x.m.maxStream}
 	s.fullDuplex = r.ProtoMajor >= 2
 	s.records = seal.NewRecordWriter((*countedWriter)(s), x.m.padding, s.begin)
 	return s
@@ -95,6 +101,13 @@ func (s *exchangeWriter) commit(status int) {
 	if !slices.Equal(s.header["Content-Encoding"], s.coding) && isEncoded(s.header) {
 		s.failure = newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError, errEncodedInside)
 	}
+}
+
+// committed reports whether anything but 1xx was answered.
+func (s *exchangeWriter) committed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status != 0
 }
 
 // hasBody reports whether the response has content at all.
@@ -147,8 +160,8 @@ func (s *exchangeWriter) prepare(n int) (skip bool, err error) {
 	if s.declared >= 0 && s.written > s.declared {
 		return false, http.ErrContentLength
 	}
-	if limit := s.x.m.maxStream; limit > 0 && s.written > limit {
-		s.failure = newError(CodeResponseTooLarge, http.StatusInternalServerError, fmt.Errorf("the handler wrote more than %d bytes", limit))
+	if s.limit > 0 && s.written > s.limit {
+		s.failure = newError(CodeResponseTooLarge, http.StatusInternalServerError, fmt.Errorf("the handler wrote more than %d bytes", s.limit))
 		return false, s.failure
 	}
 	return s.r.Method == http.MethodHead, nil
@@ -169,6 +182,9 @@ func (s *exchangeWriter) FlushError() error {
 	}
 	if s.failure != nil {
 		return s.failure
+	}
+	if s.body != nil && !s.hasBody() {
+		return nil // the header is all there is, and waits until the request has authenticated
 	}
 	return s.flush()
 }
@@ -296,7 +312,7 @@ func (s *exchangeWriter) finish() error {
 	defer func() { makeBodiless(s.w.Header()) }() // trailers that were set since
 	silent := s.status == 0
 	if s.body != nil && !s.drained {
-		if s.fullDuplex && !silent && s.failure == nil && s.hasBody() && !s.body.ended() {
+		if !silent && s.failure == nil && s.hasBody() && s.flushesFirst() {
 			if err := s.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 				return err
 			}
@@ -328,16 +344,29 @@ func (s *exchangeWriter) finish() error {
 	return s.records.Close()
 }
 
-// breakOff ends the response in a way that no caller takes for its end. A response
-// without a body has no records to leave the last one out of.
+// flushesFirst reports whether what was written is to go out before the request is
+// drained. On HTTP/2, callers stop sending at the status of an error, Go's among them, so
+// that the rest would never come; and one that waits for 100 (net/http hides that it does)
+// must get it before the response.
+func (s *exchangeWriter) flushesFirst() bool {
+	switch {
+	case !s.fullDuplex || s.body.ended():
+		return false
+	case s.r.ProtoMajor < 2 || s.begun != nil:
+		return true
+	}
+	return s.status < 300 && s.body.begun()
+}
+
+// breakOff ends the response in a way that no caller takes for its end.
 func (s *exchangeWriter) breakOff() error {
 	if !s.hasBody() {
-		panic(http.ErrAbortHandler)
+		return newError(CodeRequestIncomplete, http.StatusBadRequest, errHeaderHeld)
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	return errRequestBroken
+	return newError(CodeRequestIncomplete, http.StatusBadRequest, errRequestBroken)
 }
 
 func (s *exchangeWriter) close() {

@@ -628,9 +628,9 @@ func TestContentTypeOfRequests(t *testing.T) {
 	)
 	type outcome string
 	const (
-		opened      outcome = "opened"
-		plain       outcome = "plaintext"
-		malformed   outcome = "400 malformed"
+		opened    outcome = "opened"
+		plain     outcome = "plaintext"
+		malformed outcome = "400 malformed"
 	)
 	l := func(lines ...string) []string { return lines }
 	message := negoSeal(t, negoServerKey, "the question")

@@ -302,7 +302,7 @@ type RecordReader struct {
 	err     error
 }
 
-// NewReader returns a reader of the records that r gives.
+// NewReader returns a reader of the data in the records that from gives.
 func (r *Records) NewReader(from io.Reader) *RecordReader {
 	pooled := recordBuffers.Get().(*[]byte)
 	return &RecordReader{records: r, r: from, buf: *pooled, pooled: pooled}
