@@ -35,9 +35,10 @@
 // result. There is no leader, and no replica need know of another.
 //
 // A replica holds a new key two reload intervals after it was generated, unless it
-// could not reach the store in all that time: choose a Lead that is longer than
-// what you want to live through. A replica that reaches the store, but not the KMS,
-// holds the promotion up until it has the key ([EventPostponed]).
+// alone could not reach the store in all that time: choose a Lead that is longer than
+// what you want to live through. When the store was out of reach for all of them, the
+// next step waits for two reload intervals more. A replica that reaches the store, but
+// not the KMS, holds the promotion up until it has the key ([EventPostponed]).
 //
 // # At rest
 //
@@ -77,9 +78,10 @@
 // A replica never goes back to an older state than it has loaded. If the store holds
 // one, or nothing, because it was restored from a backup or lost, the replica writes
 // its own back, and tells so ([EventReinstated]). That goes for a new ring too, which
-// a replica that was started too soon has made in the empty store. So as long as one
-// replica runs, what was retired stays retired, what was revoked stays revoked, and no
-// key is lost.
+// a replica that was started too soon has made in the empty store. If the replica that
+// is the first to write does not know of the last change, one that does puts its own
+// state in that one's place. So as long as one replica runs, what was retired stays
+// retired, what was revoked stays revoked, and no key is lost.
 //
 // If none runs, the backup is the truth. What was retired since is what it was in
 // the backup, and retires again when it is due: at once, if its time is over. What

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealhttp/sealhttp/seal"
 )
@@ -28,6 +29,8 @@ type Keyring struct {
 	state     State                       // what is stored; revision 0: nothing was loaded yet
 	integrity []byte                      // the key of the state's MAC, in clear
 	unsure    *attempt                    // a Swap that may have succeeded
+	outage    bool                        // the last Load has failed
+	steady    time.Duration               // the uptime since when Loads succeed and no state was written back
 	seen      map[uint32]sighting
 	told      map[EventType]bool // conditions that an event was sent of
 	uses      map[uint32]*use    // of previous keys, the same one as long as a key is one

@@ -29,8 +29,13 @@ func (k *Keyring) reload(ctx context.Context) error {
 	case errors.Is(err, ErrNotFound) && k.state.Revision != 0:
 		return k.reinstate(ctx, 0, 0)
 	case err != nil:
+		k.outage = true
 		return fmt.Errorf("loading: %w", err)
-	case k.missing == nil && k.isCurrent(state):
+	}
+	if k.outage {
+		k.outage, k.steady = false, k.time.uptime()
+	}
+	if k.missing == nil && k.isCurrent(state) {
 		return nil
 	}
 	return k.adopt(ctx, state)
@@ -66,6 +71,9 @@ func (k *Keyring) adopt(ctx context.Context, state State) error {
 		usurper := !bytes.Equal(integrity, k.integrity) && r.created.After(k.ring.created)
 		if usurper || r.serial <= k.ring.serial {
 			return k.reinstate(ctx, state.Revision, r.serial)
+		}
+		if state.Revision <= k.state.Revision { // another replica has written it back
+			k.steady = k.time.uptime()
 		}
 	}
 	held, missing := k.open(ctx, &r)
@@ -202,11 +210,12 @@ func (k *Keyring) done(ctx context.Context) bool {
 // store was restored from a backup, or lost. old and serial are that state's.
 func (k *Keyring) reinstate(ctx context.Context, old, serial uint64) error {
 	d := k.ring.draft(k.time.now())
-	d.serial = max(d.serial, serial)
+	d.serial, d.reinstating = max(d.serial, serial), true
 	d.event(EventReinstated, d.in(Primary))
 	if err := k.commit(ctx, old, d); err != nil {
 		return fmt.Errorf("writing the newer state back: %w", err)
 	}
+	k.steady = k.time.uptime()
 	return nil
 }
 

@@ -151,8 +151,9 @@ func (r *ring) sort() {
 // draft is a copy of a ring under change at a moment, and what has happened to it.
 type draft struct {
 	ring
-	now    time.Time
-	events []Event // none: nothing has changed
+	now         time.Time
+	reinstating bool
+	events      []Event // none: nothing has changed
 }
 
 func (r ring) draft(now time.Time) *draft {
@@ -162,7 +163,12 @@ func (r ring) draft(now time.Time) *draft {
 
 // done returns the changed ring.
 func (d *draft) done() (ring, []Event) {
-	d.serial = max(d.serial+1, uint64(max(d.now.Unix(), 0)))
+	d.serial++
+	// What is written back is no newer than it was: a replica that knows of a later
+	// change must see that.
+	if !d.reinstating {
+		d.serial = max(d.serial, uint64(max(d.now.Unix(), 0)))
+	}
 	d.sort()
 	return d.ring, d.events
 }

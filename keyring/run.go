@@ -135,6 +135,7 @@ func (k *Keyring) view() view {
 	v := view{
 		now:    k.time.now(),
 		uptime: k.time.uptime(),
+		steady: k.steady,
 		seen:   k.seen,
 		held:   func(id uint32) bool { return k.held[id] != nil },
 		prefix: k.newKeys(&k.ring).prefix,

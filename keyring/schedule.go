@@ -89,6 +89,7 @@ const (
 type view struct {
 	now    time.Time            // by the wall clock, which may jump
 	uptime time.Duration        // by the monotonic clock, which does not
+	steady time.Duration        // the uptime since when the store answers and nothing was written back
 	seen   map[uint32]sighting  // when this replica saw each key's state
 	held   func(id uint32) bool // whether this replica has the private half
 	prefix bool                 // whether a new key has a prefix
@@ -116,9 +117,11 @@ func (v *view) age(k *key) time.Duration {
 
 // until returns how long it is until a key has been in its state for d. A replica
 // that has just begun watches for two reload intervals first: its clock may not
-// have been set yet, and others may not have seen what it sees.
+// have been set yet, and others may not have seen what it sees. It does the same
+// after an outage of the store, and when a state was written back: others may know
+// of something newer.
 func (v *view) until(k *key, d time.Duration, t *timing) time.Duration {
-	return max(d-v.age(k), 2*t.interval-(v.uptime-v.seen[k.id].at))
+	return max(d-v.age(k), 2*t.interval-(v.uptime-max(v.seen[k.id].at, v.steady)))
 }
 
 // behind returns by how much the clock stands before the ring's last step.

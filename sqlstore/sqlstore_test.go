@@ -15,12 +15,13 @@ import (
 
 	"github.com/sealhttp/sealhttp/accounts"
 	"github.com/sealhttp/sealhttp/accounts/accountstest"
+	"github.com/sealhttp/sealhttp/internal/postgres"
 	"github.com/sealhttp/sealhttp/keyring"
 	"github.com/sealhttp/sealhttp/keyring/storetest"
 	"github.com/sealhttp/sealhttp/sqlstore"
-	"github.com/sealhttp/sealhttp/sqlstore/internal/postgres"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	_ "modernc.org/sqlite"             // the driver "sqlite"
 )
 
 // database makes a new, empty database a call.

@@ -1,5 +1,8 @@
+//go:build unix
+
 // Package postgres runs a PostgreSQL server for tests, on loopback, with the
-// programs of the system's packages.
+// programs of the system's packages. It speaks through the driver "pgx", which the
+// tests import: github.com/jackc/pgx/v5/stdlib.
 package postgres
 
 import (
@@ -15,8 +18,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 )
 
 // Server is a PostgreSQL server that can be stopped and started again.
@@ -103,15 +104,19 @@ func (s *Server) Stop() {
 	s.must("pg_ctl", "-D", s.dir, "-m", "immediate", "-w", "stop")
 }
 
-// DSN is the server's data source name for the driver pgx.
-func (s *Server) DSN() string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.port)
+// Addr is where the server listens.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// DSN is the data source name, for the driver "pgx", of a database of a server that is
+// reached at an address: its own, or that of a proxy before it.
+func DSN(addr, database string) string {
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&connect_timeout=2", addr, database)
 }
 
 // Open connects to a new database of the server.
 func (s *Server) Open(name string) *sql.DB {
 	s.t.Helper()
-	admin, err := sql.Open("pgx", s.DSN())
+	admin, err := sql.Open("pgx", DSN(s.Addr(), "postgres"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -119,7 +124,7 @@ func (s *Server) Open(name string) *sql.DB {
 	if _, err := admin.Exec(`CREATE DATABASE "` + name + `"`); err != nil {
 		s.t.Fatal(err)
 	}
-	db, err := sql.Open("pgx", fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name))
+	db, err := sql.Open("pgx", DSN(s.Addr(), name))
 	if err != nil {
 		s.t.Fatal(err)
 	}
