@@ -158,7 +158,7 @@ func accountsCodes(t *testing.T) map[string]string {
 	return statuses
 }
 
-// TestNamedTests checks that the tests that keys.md names, as package.Test, are there.
+// TestNamedTests checks that the tests that pages name, as package.Test, are there.
 func TestNamedTests(t *testing.T) {
 	declared := make(map[string]bool)
 	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
@@ -167,18 +167,28 @@ func TestNamedTests(t *testing.T) {
 			continue
 		}
 		for _, m := range function.FindAllStringSubmatch(read(t, path), -1) {
-			declared[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
+			declared[packageOf(path)+"."+m[1]] = true
 		}
 	}
-	named := regexp.MustCompile("`(\\w+\\.Test\\w+)`").FindAllStringSubmatch(read(t, "keys.md"), -1)
-	for _, m := range named {
-		if !declared[m[1]] {
-			t.Errorf("keys.md names %s, and there is none", m[1])
+	for _, page := range []string{"keys.md", "threat-model.md"} {
+		named := regexp.MustCompile("`(\\w+\\.Test\\w+)`").FindAllStringSubmatch(read(t, page), -1)
+		for _, m := range named {
+			if !declared[m[1]] {
+				t.Errorf("%s names %s, and there is none", page, m[1])
+			}
+		}
+		if len(named) < 20 {
+			t.Errorf("%s names %d tests", page, len(named))
 		}
 	}
-	if len(named) < 20 {
-		t.Errorf("keys.md names %d tests", len(named))
+}
+
+// packageOf is what a file's package is called in the pages.
+func packageOf(path string) string {
+	if folder := filepath.Dir(path); folder != root {
+		return filepath.Base(folder)
 	}
+	return "sealhttp"
 }
 
 // TestEvents checks that each audit event has its row in keys.md.
