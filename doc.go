@@ -36,6 +36,15 @@
 // Other languages need no sealhttp: a body is what Tink's hybrid encryption with
 // HPKE makes, and what any library of RFC 9180 makes for keys without a prefix.
 //
+// # The exchange profile
+//
+// What is above is the message profile. A Middleware speaks a second one on the same
+// routes, and a Transport made with WithProfile(ExchangeProfile) uses it: bodies are
+// streamed, request and response belong to each other, what decides about a request is
+// bound to it, and it is executed at most once. With more than one replica it needs a
+// [ReplayGuard] that all of them share: see [WithReplayGuard]. docs/protocol.md
+// describes it for others to implement.
+//
 // # What is protected, and what is not
 //
 // Bodies are secret from everyone but the holder of the private key, and arrive as
@@ -43,11 +52,15 @@
 // routing, authentication, caching rules and rate limits live on them. So do
 // lengths, and an ETag that is made from content tells when two bodies are equal.
 //
-// In the message profile, which is the deployed world's and all that this version
-// has, a body says nothing about who sealed it. Whoever has the caller's public
-// key can make a response that opens. A recorded request can be sent again, also
-// under another account's credentials ([WithInfoFunc] with the account as info
-// stops the latter). Under [Optional] an intermediary can strip Accept and get the
-// response in plaintext; [Required] stops that. TLS covers all of this up to where
-// it ends.
+// In the message profile, which is the deployed world's, a body says nothing about who
+// sealed it. Whoever has the caller's public key can make a response that opens. A
+// recorded request can be sent again, also under another account's credentials
+// ([WithInfoFunc] with the account as info stops the latter). Under [Optional] an
+// intermediary can strip Accept and get the response in plaintext; [Required] stops
+// that. TLS covers all of this up to where it ends.
+//
+// In the exchange profile a response is the service's and answers this request, and a
+// request is the caller's, once. Under Optional an intermediary that strips
+// Sealed-Exchange still gets the answer to a call without a body in plaintext, which the
+// caller refuses. docs/threat-model.md has all of it.
 package sealhttp
