@@ -72,5 +72,5 @@ func ExampleMigrations() {
 		log.Fatal(err)
 	}
 	fmt.Println(names)
-	// Output: [0001_keyrings_accounts_audit.sql]
+	// Output: [0001_keyrings_accounts_audit.sql 0002_replay_guard.sql]
 }

@@ -1,12 +1,13 @@
 // Package sqlstore keeps in one SQL database what many replicas of a service
-// share: key rings, callers' accounts, and the audit trail of both. It speaks
-// PostgreSQL and SQLite through database/sql and brings no driver.
+// share: key rings, callers' accounts, the audit trail of both, and the replay guard. It
+// speaks PostgreSQL and SQLite through database/sql and brings no driver.
 //
 //	db, err := sql.Open("pgx", "postgres://...")
 //	store, err := sqlstore.New(db, sqlstore.PostgreSQL)
 //	err = store.Migrate(ctx)
 //	ring, err := keyring.Open(ctx, store.Keyring("payments"), kek)
 //	registry, err := accounts.New(store.Accounts())
+//	m, err := sealhttp.New(ring, sealhttp.WithReplayGuard(store.ReplayGuard()))
 //
 // # Consistency
 //
@@ -17,7 +18,7 @@
 // row repeats revisions; the ids of the rows tell which came later. Nothing needs more than the isolation level READ
 // COMMITTED, and no lock outlives a transaction.
 //
-// Keep the clock of no one in mind: the database's is never asked.
+// Keep the clock of no one in mind: the database's is asked by the replay guard only.
 //
 // # What is stored
 //
@@ -59,9 +60,10 @@ func (d Dialect) String() string {
 // Store is a database. It is safe for use by several goroutines and processes at
 // once.
 type Store struct {
-	db      *sql.DB
-	dialect Dialect
-	timeout time.Duration
+	db             *sql.DB
+	dialect        Dialect
+	timeout        time.Duration
+	replayCapacity int
 }
 
 // An Option is an option of [New].
@@ -88,7 +90,7 @@ func New(db *sql.DB, dialect Dialect, opts ...Option) (*Store, error) {
 	if dialect != PostgreSQL && dialect != SQLite {
 		return nil, fmt.Errorf("sqlstore: New: %v is none", dialect)
 	}
-	s := &Store{db: db, dialect: dialect, timeout: 10 * time.Second}
+	s := &Store{db: db, dialect: dialect, timeout: 10 * time.Second, replayCapacity: defaultReplayCapacity}
 	for _, opt := range opts {
 		if err := opt(s); err != nil {
 			return nil, err

@@ -141,8 +141,8 @@ func TestMigrateTogether(t *testing.T) {
 			}
 			wg.Wait()
 			var n int
-			if err := db.QueryRow(`SELECT count(*) FROM sealhttp_migrations`).Scan(&n); err != nil || n != 1 {
-				t.Errorf("%d migrations are noted, %v; want 1", n, err)
+			if err := db.QueryRow(`SELECT count(*) FROM sealhttp_migrations`).Scan(&n); err != nil || n != 2 {
+				t.Errorf("%d migrations are noted, %v; want 2", n, err)
 			}
 		})
 	}
