@@ -57,10 +57,17 @@ func (b *exchangeBody) read(p []byte) (int, error) {
 		b.err = newError(CodeTooLarge, http.StatusRequestEntityTooLarge, &http.MaxBytesError{Limit: b.limit})
 	case err == io.EOF:
 		b.err = io.EOF
+	case isTooLarge(err): // for a limit further out
+		b.err = newError(CodeTooLarge, http.StatusRequestEntityTooLarge, err)
 	case err != nil:
 		b.err = newError(CodeRequestIncomplete, http.StatusBadRequest, err)
 	}
 	return n, b.err
+}
+
+func isTooLarge(err error) bool {
+	var tooLarge *http.MaxBytesError
+	return errors.As(err, &tooLarge)
 }
 
 // Close ends the handler's reading. The rest is still to be drained.

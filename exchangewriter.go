@@ -98,8 +98,11 @@ func (s *exchangeWriter) commit(status int) {
 	if n, err := strconv.ParseInt(s.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
 		s.declared = n
 	}
-	if !slices.Equal(s.header["Content-Encoding"], s.coding) && isEncoded(s.header) {
-		s.failure = newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError, errEncodedInside)
+	if !slices.Equal(s.header["Content-Encoding"], s.coding) {
+		if isEncoded(s.header) {
+			s.failure = newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError, errEncodedInside)
+		}
+		delete(s.header, "Content-Encoding") // identity, which says nothing
 	}
 }
 
@@ -332,8 +335,8 @@ func (s *exchangeWriter) finish() error {
 		return s.failure
 	case s.broken:
 		return s.breakOff()
-	case s.declared >= 0 && s.written < s.declared && s.hasBody():
-		return errShortResponse
+	case s.declared >= 0 && s.written != s.declared && s.hasBody():
+		return errShortResponse // more was refused, and so is missing, too
 	case !s.hasBody():
 		_, err := s.begin()
 		return err

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sealhttp/sealhttp/seal"
 )
@@ -17,9 +18,15 @@ import (
 // refusal, errors of its key sources, and those of the transport below.
 var (
 	// ErrRefused is wrapped by the [*Error] of a call that the server refused: its
-	// Code says why. The handler has not run, but for [CodeResponseTooLarge] and
-	// [CodeUnsupportedContentEncoding], which are of its response. Nothing
+	// Code says why.
+	//
+	// In the message profile the handler has not run, but for [CodeResponseTooLarge]
+	// and [CodeUnsupportedContentEncoding], which are of its response. Nothing
 	// authenticates the refusal; trust it no more than a dropped connection.
+	//
+	// In the exchange profile the refusal is authenticated: the attempt that it answers
+	// did not reach the handler, but for [CodeTooLarge], where the handler may have been
+	// reading. An earlier attempt may have: see [ErrOutcomeUnknown].
 	ErrRefused = errors.New("the server refused the call")
 
 	// ErrResponseNotOpened is wrapped by the [*Error] of a sealed response that
@@ -41,6 +48,7 @@ var (
 type transportConfig struct {
 	settings
 	base        http.RoundTripper
+	profile     Profile
 	privateKeys ServerKeys // nil: responses are not asked for sealed
 }
 
@@ -72,8 +80,34 @@ type transportConfig struct {
 // [*Error] of [CodeTooLarge] or [CodeResponseTooLarge]. Other responses in
 // plaintext, as a gateway's 502, come through, and FromResponse says that nothing
 // authenticates them.
+//
+// # The exchange profile
+//
+// With [WithProfile] and [ExchangeProfile] both bodies are streamed, the request is bound
+// to its method, host, target, type, time and credentials, and only a response that is
+// authenticated and belongs to it is ever returned. All other answers, whatever their
+// status, are errors: an [*Error] that wraps [ErrUnauthenticated], with the status and
+// the Code that the answer claims. An authenticated refusal wraps [ErrRefused].
+// Private keys are not needed; with some, only responses that are sealed to one of them
+// are taken.
+//
+// The service executes a request at most once, so it is sent again, once and within a
+// minute, after unknown_key, a connection that broke, a 503, and a time that the service
+// finds wrong: the Transport keeps the service's clock in mind from then on. That needs
+// the body: one of up to 64 KiB of ciphertext is kept, for a longer one the request's
+// GetBody is asked. GET, HEAD and OPTIONS are sent once more when the service says that
+// it has seen them before. net/http itself may send the same bytes again, of any method.
+//
+// Each error says whether the request can have been executed: [ErrNotProcessed] or
+// [ErrOutcomeUnknown]. It goes by the hooks of net/http/httptrace; a base transport that
+// has none may have sent whatever it was given.
+//
+// A body whose length is not known is sent as it comes, so that a request can be written
+// while its response is read, in HTTP/2. Reading a response that ends too early gives
+// [seal.ErrTruncated].
 type Transport struct {
-	keys ServerPublicKeys
+	keys  ServerPublicKeys
+	clock atomic.Int64 // what the service's is ahead of ours, in seconds
 	transportConfig
 }
 
@@ -121,10 +155,11 @@ func WithBase(base http.RoundTripper) TransportOption {
 
 // WithProfile sets the profile of the calls. The default is [MessageProfile].
 func WithProfile(p Profile) TransportOption {
-	return transportOption(func(*transportConfig) error {
-		if p != MessageProfile {
+	return transportOption(func(c *transportConfig) error {
+		if !p.valid() {
 			return fmt.Errorf("sealhttp: WithProfile: Profile(%d) does not exist", p)
 		}
+		c.profile = p
 		return nil
 	})
 }
@@ -135,7 +170,7 @@ func NewTransport(keys ServerPublicKeys, opts ...TransportOption) (*Transport, e
 	if keys == nil {
 		return nil, errors.New("sealhttp: NewTransport: keys are nil")
 	}
-	t := &Transport{keys: keys, transportConfig: transportConfig{settings: defaultSettings(), base: http.DefaultTransport}}
+	t := &Transport{keys: keys, transportConfig: transportConfig{settings: defaultSettings(), base: http.DefaultTransport, profile: MessageProfile}}
 	for _, opt := range opts {
 		if opt == nil {
 			return nil, errors.New("sealhttp: an option is nil")
@@ -160,6 +195,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Response != nil {
 		closeBody(req)
 		return nil, fmt.Errorf("%w: %s to %s://%s%s", ErrRedirect, req.Method, req.URL.Scheme, req.URL.Host, req.URL.EscapedPath())
+	}
+	if t.profile == ExchangeProfile {
+		return t.exchange(req)
 	}
 	plaintext, err := t.readBody(req)
 	if err != nil {

@@ -179,3 +179,58 @@ func ExampleWithPrivateKeySource() {
 	// sealed to my primary key: true
 	// sealed to my primary key: false
 }
+
+// Calls of the exchange profile: streamed, bound to their request, executed at most once.
+func ExampleWithProfile() {
+	serverKey, serverRing := trGenerate()
+	m, err := sealhttp.New(serverRing, sealhttp.WithPolicy(sealhttp.Required), sealhttp.WithProfiles(sealhttp.ExchangeProfile))
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, "paid, said %d bytes", n)
+	})))
+	defer server.Close()
+
+	transport, err := sealhttp.NewTransport(
+		sealhttp.StaticPublicKey(serverKey.Public()),
+		sealhttp.WithProfile(sealhttp.ExchangeProfile))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: transport}
+
+	pay := func(url string) {
+		resp, err := client.Post(url, "application/json", strings.NewReader(`{"amount":12}`))
+		switch {
+		case err == nil: // the service's own answer, whatever its status
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body) // an answer that was cut off is an error here
+			fmt.Println(resp.StatusCode, string(body), err)
+		case errors.Is(err, sealhttp.ErrNotProcessed):
+			fmt.Println("it was not sent: try again when you like")
+		case errors.Is(err, sealhttp.ErrRefused):
+			fmt.Println("the service has refused it:", err)
+		default: // ErrOutcomeUnknown
+			fmt.Println("ask the service what has happened before you pay again")
+		}
+	}
+	pay(server.URL + "/payments")
+	pay("http://127.0.0.1:1/payments") // where nobody listens
+
+	// Someone on the way answers in place of the service, and says that all is well.
+	hop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "paid")
+	}))
+	defer hop.Close()
+	pay(hop.URL + "/payments")
+	// Output:
+	// 200 paid, said 13 bytes <nil>
+	// it was not sent: try again when you like
+	// ask the service what has happened before you pay again
+}

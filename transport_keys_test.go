@@ -34,7 +34,7 @@ func TestTransportOptions(t *testing.T) {
 		"no private key source":     {keys, sealhttp.WithPrivateKeySource(nil), "WithPrivateKeySource", nil},
 		"no base":                   {keys, sealhttp.WithBase(nil), "WithBase", nil},
 		"the zero profile":          {keys, sealhttp.WithProfile(0), "WithProfile", nil},
-		"an unknown profile":        {keys, sealhttp.WithProfile(2), "WithProfile", nil},
+		"an unknown profile":        {keys, sealhttp.WithProfile(3), "WithProfile", nil},
 		"no request limit":          {keys, sealhttp.WithMaxRequestBytes(0), "WithMaxRequestBytes", nil},
 		"a negative response limit": {keys, sealhttp.WithMaxResponseBytes(-1), "WithMaxResponseBytes", nil},
 		"info of another profile":   {keys, sealhttp.WithInfo([]byte("sealhttp x"), nil), "sealhttp", nil},
