@@ -258,5 +258,12 @@ func (e *bindingError) Error() string {
 
 // expectsContinue reports whether the caller waits for a 100 before it sends the body.
 func expectsContinue(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Expect"), "100-continue")
+	for _, line := range r.Header["Expect"] {
+		for element := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(trimOWS(element), "100-continue") {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -95,9 +95,12 @@ func readAsks(r *http.Request, outer CallInfo) (asks, error) {
 	} else {
 		lines := r.Header["Content-Type"]
 		for _, line := range lines {
+			if mediaTypeIs(line, ExchangeMediaType) {
+				return asks{exchange: true}, nil
+			}
+		}
+		for _, line := range lines {
 			switch {
-			case mediaTypeIs(line, ExchangeMediaType):
-				a.exchange = true
 			case !mediaTypeIs(line, MediaType):
 			case len(lines) > 1:
 				return a, newError(CodeMalformed, http.StatusBadRequest, errContentTypeLines)

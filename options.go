@@ -275,7 +275,8 @@ func WithLogger(logger *slog.Logger) CommonOption {
 // WithErrorHandler sets how a refused call is answered, as ErrorHandler does for
 // httputil.ReverseProxy. The error holds an [*Error]. The default is [WriteError],
 // which a handler can call for what it does not treat itself. What it writes goes
-// out in plaintext, so it must not hold what the caller may read only sealed.
+// out in plaintext, but for refusals of an exchange that has authenticated, so it must
+// not hold what the caller may read only sealed.
 func WithErrorHandler(handler func(http.ResponseWriter, *http.Request, error)) Option {
 	return serverOption(func(c *config) error {
 		if handler == nil {

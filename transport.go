@@ -93,10 +93,11 @@ type transportConfig struct {
 //
 // The service executes a request at most once, so it is sent again, once and within a
 // minute, after unknown_key, a connection that broke, a 503, and a time that the service
-// finds wrong: the Transport keeps the service's clock in mind from then on. That needs
-// the body: one of up to 64 KiB of ciphertext is kept, for a longer one the request's
-// GetBody is asked. GET, HEAD and OPTIONS are sent once more when the service says that
-// it has seen them before. net/http itself may send the same bytes again, of any method.
+// finds too old. That needs the body: one of up to 64 KiB of ciphertext is kept, for a
+// longer one the request's GetBody is asked. GET, HEAD and OPTIONS are sent once more, as
+// another request, when the service says that it has seen them before, or finds their
+// time too early. From stale on the Transport goes by the service's clock. net/http
+// itself may send the same bytes again, of any method.
 //
 // Each error says whether the request can have been executed: [ErrNotProcessed] or
 // [ErrOutcomeUnknown]. It goes by the hooks of net/http/httptrace; a base transport that

@@ -19,7 +19,7 @@ import (
 )
 
 // txCall makes one call to a server that answers so.
-func txCall(t *testing.T, h2 bool, method string, opts []sealhttp.TransportOption, answers ...func(http.ResponseWriter, *txRequest)) (*http.Response, error, *txServer) {
+func txCall(t *testing.T, h2 bool, method string, opts []sealhttp.TransportOption, answers ...func(http.ResponseWriter, *txRequest)) (*http.Response, *txServer, error) {
 	t.Helper()
 	key := trDefaultKey(t)
 	server := &txServer{keys: []*seal.PrivateKey{key}, answers: answers}
@@ -34,7 +34,7 @@ func txCall(t *testing.T, h2 bool, method string, opts []sealhttp.TransportOptio
 	} else {
 		t.Cleanup(func() { resp.Body.Close() })
 	}
-	return resp, err, server
+	return resp, server, err
 }
 
 // What the handler answers comes back as the handler made it, whatever its status.
@@ -42,7 +42,7 @@ func TestExchangeAnswers(t *testing.T) {
 	trBothProtocols(t, func(t *testing.T, h2 bool) {
 		for _, status := range []int{200, 201, 206, 299, 300, 302, 307, 399, 400, 401, 404, 418, 499, 500, 502, 503, 599, 600, 999} {
 			for _, contentType := range []string{"", "text/plain; charset=utf-8", sealhttp.MediaType} {
-				resp, err, _ := txCall(t, h2, "POST", nil, txSealed(txAnswer{status: status, contentType: contentType, body: "the body", edit: func(h http.Header) {
+				resp, _, err := txCall(t, h2, "POST", nil, txSealed(txAnswer{status: status, contentType: contentType, body: "the body", edit: func(h http.Header) {
 					h.Set("Etag", `"a"`)
 					h.Set("Location", "/elsewhere")
 				}}))
@@ -70,7 +70,7 @@ func TestExchangeAnswers(t *testing.T) {
 			status int
 			length int64
 		}{{"GET", 204, 0}, {"POST", 205, 0}, {"GET", 304, 0}, {"HEAD", 200, -1}, {"HEAD", 404, -1}, {"HEAD", 503, -1}, {"GET", 200, 0}, {"DELETE", 404, 0}} {
-			resp, err, _ := txCall(t, h2, row.method, nil, txSealed(txAnswer{status: row.status, bodiless: true, edit: func(h http.Header) {
+			resp, _, err := txCall(t, h2, row.method, nil, txSealed(txAnswer{status: row.status, bodiless: true, edit: func(h http.Header) {
 				h.Set("X", "y")
 				if row.method == "HEAD" {
 					h.Set("Content-Length", "12")
@@ -93,7 +93,7 @@ func TestExchangeAnswers(t *testing.T) {
 // Content behind a response that is to have none is anyone's: it is not given.
 func TestExchangeBodilessContent(t *testing.T) {
 	for _, status := range []int{200, 205, 500} {
-		resp, err, _ := txCall(t, false, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
+		resp, _, err := txCall(t, false, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
 			txAnswer{status: status, bodiless: true}.write(w, q)
 			_, _ = io.WriteString(w, "forged")
 		})
@@ -114,7 +114,7 @@ func TestExchangeAnswersInClear(t *testing.T) {
 				for claimed, want := range map[string]sealhttp.Code{
 					"": "", "nonsense": "", "replayed": sealhttp.CodeReplayed, "unknown_key": sealhttp.CodeUnknownKey, "no_client_key": sealhttp.CodeNoClientKey,
 				} {
-					_, err, server := txCall(t, h2, method, nil, txClear(status, claimed))
+					_, server, err := txCall(t, h2, method, nil, txClear(status, claimed))
 					txIs(t, err, want, status, sealhttp.ErrUnauthenticated, sealhttp.ErrOutcomeUnknown)
 					server.check(t, 1)
 				}
@@ -122,7 +122,7 @@ func TestExchangeAnswersInClear(t *testing.T) {
 		}
 	})
 	t.Run("101", func(t *testing.T) {
-		_, err, _ := txCall(t, false, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
+		_, _, err := txCall(t, false, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
 			w.Header().Set("Upgrade", "x")
 			w.Header().Set("Connection", "Upgrade")
 			w.WriteHeader(101)
@@ -131,7 +131,7 @@ func TestExchangeAnswersInClear(t *testing.T) {
 	})
 	t.Run("message profile", func(t *testing.T) {
 		caller := trDefaultKey(t)
-		_, err, _ := txCall(t, false, "GET", []sealhttp.TransportOption{sealhttp.WithPrivateKeys(caller)}, func(w http.ResponseWriter, q *txRequest) {
+		_, _, err := txCall(t, false, "GET", []sealhttp.TransportOption{sealhttp.WithPrivateKeys(caller)}, func(w http.ResponseWriter, q *txRequest) {
 			message, err := caller.Public().Seal(nil, []byte("text"), nil)
 			if err != nil {
 				t.Error(err)
@@ -201,7 +201,7 @@ func TestExchangeAnswersChanged(t *testing.T) {
 			if row.answer.status == 204 {
 				row.answer.body, row.answer.cut = "", true
 			}
-			_, err, server := txCall(t, h2, row.method, nil, txSealed(row.answer))
+			_, server, err := txCall(t, h2, row.method, nil, txSealed(row.answer))
 			if err == nil {
 				t.Errorf("%s: a response came", name)
 				continue
@@ -216,7 +216,7 @@ func TestExchangeAnswersChanged(t *testing.T) {
 			"identity":             func(h http.Header) { h.Set("Content-Encoding", "identity") },
 			"an empty error":       func(h http.Header) { h["Sealed-Error"] = []string{""} },
 		} {
-			resp, err, _ := txCall(t, h2, "GET", nil, txSealed(txAnswer{body: "text", edit: edit}))
+			resp, _, err := txCall(t, h2, "GET", nil, txSealed(txAnswer{body: "text", edit: edit}))
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			} else if got := trRead(t, resp); got != "text" {
@@ -307,7 +307,7 @@ func TestExchangeCallerKeys(t *testing.T) {
 				if row.answer.bodiless {
 					method = "HEAD"
 				}
-				resp, err, server := txCall(t, h2, method, row.opts, txSealed(row.answer))
+				resp, server, err := txCall(t, h2, method, row.opts, txSealed(row.answer))
 				server.check(t, 1)
 				if row.causes != nil {
 					if err == nil {
@@ -329,7 +329,7 @@ func TestExchangeCallerKeys(t *testing.T) {
 		})
 	}
 	t.Run("key_store_unavailable", func(t *testing.T) {
-		_, err, server := txCall(t, false, "POST", keys, txSealed(txAnswer{status: 503, code: "key_store_unavailable"}))
+		_, server, err := txCall(t, false, "POST", keys, txSealed(txAnswer{status: 503, code: "key_store_unavailable"}))
 		txIs(t, err, sealhttp.CodeKeyStoreUnavailable, 503, refused...)
 		server.check(t, 2)
 	})
@@ -345,7 +345,7 @@ func TestExchangeCallerKeys(t *testing.T) {
 			}
 			return set, nil
 		})
-		_, err, _ = txCall(t, false, "POST", []sealhttp.TransportOption{sealhttp.WithPrivateKeySource(source)}, txSealed(txAnswer{caller: first.Public()}))
+		_, _, err = txCall(t, false, "POST", []sealhttp.TransportOption{sealhttp.WithPrivateKeySource(source)}, txSealed(txAnswer{caller: first.Public()}))
 		txIs(t, err, sealhttp.CodeKeyStoreUnavailable, 200, unopened...)
 		if !errors.Is(err, down) {
 			t.Errorf("%v is not the source's", err)
@@ -372,7 +372,7 @@ func TestExchangeRefusals(t *testing.T) {
 				sealhttp.CodeUnsupportedContentEncoding: unknown,
 				"of_another_time":                       unknown,
 			} {
-				_, err, server := txCall(t, h2, method, nil, txSealed(txAnswer{status: 444, code: string(code), body: `{"now":"x"}`, bodiless: method == "HEAD"}))
+				_, server, err := txCall(t, h2, method, nil, txSealed(txAnswer{status: 444, code: string(code), body: `{"now":"x"}`, bodiless: method == "HEAD"}))
 				txIs(t, err, code, 444, causes...)
 				server.check(t, 1)
 			}
@@ -395,7 +395,7 @@ func TestExchangeResponseCut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			trBothProtocols(t, func(t *testing.T, h2 bool) {
-				resp, err, _ := txCall(t, h2, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
+				resp, _, err := txCall(t, h2, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
 					txAnswer{body: text, cut: true}.write(w, q)
 					_ = http.NewResponseController(w).Flush()
 					row.end(w)
@@ -417,7 +417,7 @@ func TestExchangeResponseCut(t *testing.T) {
 		})
 	}
 	t.Run("bytes behind the last record", func(t *testing.T) {
-		resp, err, _ := txCall(t, false, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
+		resp, _, err := txCall(t, false, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
 			txAnswer{body: "text"}.write(w, q)
 			_, _ = w.Write([]byte{0})
 		})
@@ -441,7 +441,7 @@ func TestExchangeResponseLimit(t *testing.T) {
 	} {
 		trBothProtocols(t, func(t *testing.T, h2 bool) {
 			padding := seal.PaddingFunc(func(int64) int64 { return int64(row.padded) })
-			resp, err, _ := txCall(t, h2, "GET", []sealhttp.TransportOption{sealhttp.WithMaxStreamBytes(row.limit)}, txSealed(txAnswer{body: strings.Repeat("x", row.n), padding: padding}))
+			resp, _, err := txCall(t, h2, "GET", []sealhttp.TransportOption{sealhttp.WithMaxStreamBytes(row.limit)}, txSealed(txAnswer{body: strings.Repeat("x", row.n), padding: padding}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -461,7 +461,7 @@ func TestExchangeResponseClose(t *testing.T) {
 	txLeaks(t)
 	trBothProtocols(t, func(t *testing.T, h2 bool) {
 		for range 20 {
-			resp, err, _ := txCall(t, h2, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
+			resp, _, err := txCall(t, h2, "GET", nil, func(w http.ResponseWriter, q *txRequest) {
 				txAnswer{body: "text", cut: true}.write(w, q)
 				_ = http.NewResponseController(w).Flush()
 				<-q.r.Context().Done()

@@ -2,13 +2,11 @@ package sealhttp_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -320,17 +318,6 @@ func txIs(t testing.TB, err error, code sealhttp.Code, status int, causes ...err
 	}
 }
 
-// txUnread is a body of which nothing is read.
-type txUnread struct {
-	trBody
-	t testing.TB
-}
-
-func (b *txUnread) Read([]byte) (int, error) {
-	b.t.Error("the body was read")
-	return 0, io.EOF
-}
-
 // txLeaks checks at the end of a test that it has left no goroutine behind.
 func txLeaks(t *testing.T) {
 	t.Helper()
@@ -344,28 +331,6 @@ func txLeaks(t *testing.T) {
 		}
 		t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, txStacks())
 	})
-}
-
-// txDialer counts connections, and can cut them.
-type txDialer struct {
-	mu    sync.Mutex
-	conns []net.Conn
-}
-
-func (d *txDialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	if err == nil {
-		d.mu.Lock()
-		d.conns = append(d.conns, conn)
-		d.mu.Unlock()
-	}
-	return conn, err
-}
-
-func (d *txDialer) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.conns)
 }
 
 func txStacks() []byte {

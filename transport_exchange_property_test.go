@@ -333,7 +333,6 @@ func txSchedule(t *testing.T, seed uint64, tally *txTally) {
 		name string
 		safe bool
 		err  error
-		body string
 	}
 	calls := make([]call, txCalls)
 	var wg sync.WaitGroup

@@ -162,7 +162,7 @@ func TestExchangeRetries(t *testing.T) {
 
 // A response to HEAD has no body to tell the time.
 func TestExchangeStaleHead(t *testing.T) {
-	_, err, server := txCall(t, false, "HEAD", nil, txStale(5), txOK)
+	_, server, err := txCall(t, false, "HEAD", nil, txStale(5), txOK)
 	txIs(t, err, sealhttp.CodeStale, 400, sealhttp.ErrRefused, sealhttp.ErrOutcomeUnknown)
 	server.check(t, 1)
 }

@@ -454,7 +454,7 @@ func TestExchangeRedirect(t *testing.T) {
 	n := 0
 	srv := httptest.NewServer(trMiddleware(t, trKeys(t, key)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n++
-		http.Redirect(w, r, "/elsewhere", 307)
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 	})))
 	defer srv.Close()
 	_, err := (&http.Client{Transport: txTransport(t, key.Public(), http.DefaultTransport)}).Do(trRequest(t, "POST", srv.URL+"/here", strings.NewReader("text")))
