@@ -126,7 +126,10 @@ func newError(code Code, status int, cause error) *Error {
 // Error returns the code, what it means and the cause.
 func (e *Error) Error() string {
 	s := "sealhttp: " + string(e.Code)
-	if e.Status != 0 {
+	switch {
+	case e.Code == "" && e.Status != 0:
+		s += "status " + strconv.Itoa(e.Status)
+	case e.Status != 0:
 		s += " (" + strconv.Itoa(e.Status) + ")"
 	}
 	if e.Err != nil {
@@ -149,7 +152,12 @@ func (e *Error) Is(target error) bool {
 // received reports whether the error is of the caller's side: about an answer that
 // came, not one to be given.
 func (e *Error) received() bool {
-	return errors.Is(e.Err, ErrRefused) || errors.Is(e.Err, ErrResponseNotOpened)
+	for _, callers := range [...]error{ErrRefused, ErrResponseNotOpened, ErrUnauthenticated, ErrOutcomeUnknown, ErrNotProcessed} {
+		if errors.Is(e.Err, callers) {
+			return true
+		}
+	}
+	return false
 }
 
 // retryAfter is the value of Retry-After on 503, in seconds.

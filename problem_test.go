@@ -448,6 +448,7 @@ func TestProblemErrorText(t *testing.T) {
 		{&sealhttp.Error{Code: sealhttp.CodeUnknownKey}, "sealhttp: unknown_key: The key is not known"},
 		{&sealhttp.Error{Code: sealhttp.CodeUnknownKey, Status: 400, Err: errors.New("a cause")}, "sealhttp: unknown_key (400): a cause"},
 		{&sealhttp.Error{Code: "teapot", Status: 418}, "sealhttp: teapot (418)"},
+		{&sealhttp.Error{Status: 404, Err: errors.New("a cause")}, "sealhttp: status 404: a cause"},
 		{sealhttp.CodeUnknownKey, "unknown_key"},
 	} {
 		if got := tt.err.Error(); got != tt.want {
@@ -459,7 +460,7 @@ func TestProblemErrorText(t *testing.T) {
 // What a handler's own Transport was refused with is not the handler's answer: its
 // caller would take it for a refusal of its own call, and may try again.
 func TestProblemOfAnotherCall(t *testing.T) {
-	for _, cause := range []error{sealhttp.ErrRefused, sealhttp.ErrResponseNotOpened} {
+	for _, cause := range []error{sealhttp.ErrRefused, sealhttp.ErrResponseNotOpened, sealhttp.ErrUnauthenticated, sealhttp.ErrOutcomeUnknown, sealhttp.ErrNotProcessed} {
 		w := httptest.NewRecorder()
 		sealhttp.WriteError(w, httptest.NewRequest("GET", "/", nil), &sealhttp.Error{Code: sealhttp.CodeUnknownKey, Status: 400, Err: cause})
 		if w.Code != 500 || w.Header().Get("Sealed-Error") != "" || strings.Contains(w.Body.String(), "unknown_key") {
