@@ -259,13 +259,13 @@ func (c *txTally) add(what string) {
 	c.n[what]++
 }
 
-// txCalls is how many calls a schedule has.
+// txCalls is how many calls a schedule has at most.
 const txCalls = 4
 
 // Whatever a hop does, and wherever the caller's clock is: a call is executed at most
 // once, and none that was executed, or is later, is said not to have been.
 func TestExchangeAtMostOnce(t *testing.T) {
-	schedules := uint64(10_000 / txCalls)
+	schedules := uint64(10_000)
 	if testing.Short() {
 		schedules /= 10
 	}
@@ -334,7 +334,10 @@ func txSchedule(t *testing.T, seed uint64, tally *txTally) {
 		safe bool
 		err  error
 	}
-	calls := make([]call, txCalls)
+	calls := make([]call, 1)
+	if w.one(4) { // one that shares its clock and its network with others
+		calls = make([]call, txCalls)
+	}
 	var wg sync.WaitGroup
 	for i := range calls {
 		c := &calls[i]
