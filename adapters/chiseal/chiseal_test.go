@@ -11,7 +11,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/adaptertest"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/chiseal"
 )
 

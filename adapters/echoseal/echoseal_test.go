@@ -18,7 +18,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/adaptertest"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/echoseal"
 )
 

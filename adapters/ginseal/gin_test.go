@@ -16,7 +16,7 @@ import (
 	"github.com/gin-gonic/gin/binding"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/adaptertest"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/ginseal"
 )
 

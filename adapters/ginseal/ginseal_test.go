@@ -16,7 +16,7 @@ import (
 	"github.com/go-chi/cors"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/adaptertest"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/ginseal"
 )
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/adaptertest"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 )
 
 type middleware = func(http.Handler) http.Handler
