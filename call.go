@@ -183,13 +183,11 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 	call.Request = call.openedRequest(v)
 	if v.seal {
 		call.response = &sealingWriter{
-			w:        w,
-			key:      clientKey,
-			info:     infoResponse,
-			coding:   w.Header()["Content-Encoding"],
-			head:     r.Method == http.MethodHead,
-			limit:    m.maxResponse,
-			declared: -1,
+			responseHead: newResponseHead(w),
+			key:          clientKey,
+			info:         infoResponse,
+			head:         r.Method == http.MethodHead,
+			limit:        m.maxResponse,
 		}
 		call.Writer = call.response
 	}

@@ -3,12 +3,7 @@ package sealhttp
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strconv"
-	"sync"
-	"time"
 
 	"github.com/sealhttp/sealhttp/seal"
 )
@@ -16,34 +11,22 @@ import (
 // exchangeWriter seals a response in records as the handler writes it. Status, presence
 // of a body and content type are authenticated ahead of them, so the header goes out
 // with the first record, at a flush, or at the end.
-//
-// Like the message profile's writer it has no Unwrap, ReadFrom, Hijack or Push.
 type exchangeWriter struct {
+	responseHead
 	x     *exchange
-	w     http.ResponseWriter
 	r     *http.Request
 	body  *exchangeBody // the request's, nil for none
 	code  Code          // for Sealed-Error
 	limit int64         // plaintext bytes, 0 for none
-	// coding is the Content-Encoding that was there before the handler: announced by
-	// what compresses further out.
-	coding []string
 
-	// A handler may leave goroutines behind that still write.
-	mu         sync.Mutex
-	status     int         // 0 until the header is committed
-	header     http.Header // as it was then
-	declared   int64       // the handler's Content-Length, -1 for none
-	written    int64       // bytes that the handler wrote or tried to
+	// Under the head's lock.
 	records    *seal.RecordWriter
 	begun      *seal.Records // nil until the header is sent
 	fullDuplex bool          // the request may be read after that
 	drained    bool          // what the handler left of it was read
 	broken     bool          // it did not authenticate
 	failure    error         // why the response cannot be completed
-	closed     bool
-
-	sentBytes int64
+	sentBytes  int64
 }
 
 var (
@@ -56,7 +39,7 @@ var (
 )
 
 func newExchangeWriter(x *exchange, w http.ResponseWriter, r *http.Request, body *exchangeBody) *exchangeWriter {
-	s := &exchangeWriter{x: x, w: w, r: r, body: body, coding: w.Header()["Content-Encoding"], declared: -1, limit: x.m.maxStream}
+	s := &exchangeWriter{responseHead: newResponseHead(w), x: x, r: r, body: body, limit: x.m.maxStream}
 	s.fullDuplex = r.ProtoMajor >= 2
 	s.records = seal.NewRecordWriter((*countedWriter)(s), x.m.padding, s.begin)
 	return s
@@ -69,41 +52,6 @@ func (c *countedWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.sentBytes += int64(n)
 	return n, err
-}
-
-func (s *exchangeWriter) Header() http.Header { return s.w.Header() }
-
-func (s *exchangeWriter) WriteHeader(status int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.status != 0 {
-		return // as in net/http, the first wins
-	}
-	if status < 100 || status > 999 {
-		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http
-	}
-	switch {
-	case status == http.StatusSwitchingProtocols:
-		s.commit(http.StatusNotImplemented) // the connection is not for the handler to take
-	case status < 200:
-		writeInformational(s.w, status)
-	default:
-		s.commit(status)
-	}
-}
-
-func (s *exchangeWriter) commit(status int) {
-	s.status = status
-	s.header = s.w.Header().Clone()
-	if n, err := strconv.ParseInt(s.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
-		s.declared = n
-	}
-	if !slices.Equal(s.header["Content-Encoding"], s.coding) {
-		if isEncoded(s.header) {
-			s.failure = newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError, errEncodedInside)
-		}
-		delete(s.header, "Content-Encoding") // identity, which says nothing
-	}
 }
 
 // committed reports whether anything but 1xx was answered.
@@ -156,8 +104,8 @@ func (s *exchangeWriter) prepare(n int) (skip bool, err error) {
 	if !hasContent(s.status) {
 		return false, http.ErrBodyNotAllowed
 	}
-	if s.failure != nil {
-		return false, s.failure
+	if err := s.failed(); err != nil {
+		return false, err
 	}
 	s.written += int64(n)
 	if s.declared >= 0 && s.written > s.declared {
@@ -183,8 +131,8 @@ func (s *exchangeWriter) FlushError() error {
 	if s.status == 0 {
 		s.commit(http.StatusOK)
 	}
-	if s.failure != nil {
-		return s.failure
+	if err := s.failed(); err != nil {
+		return err
 	}
 	if s.body != nil && !s.hasBody() {
 		return nil // the header is all there is, and waits until the request has authenticated
@@ -202,20 +150,18 @@ func (s *exchangeWriter) flush() error {
 	return http.NewResponseController(s.w).Flush()
 }
 
-// SetReadDeadline is for http.ResponseController.
-func (s *exchangeWriter) SetReadDeadline(t time.Time) error {
-	return http.NewResponseController(s.w).SetReadDeadline(t)
-}
-
-// SetWriteDeadline is for http.ResponseController.
-func (s *exchangeWriter) SetWriteDeadline(t time.Time) error {
-	return http.NewResponseController(s.w).SetWriteDeadline(t)
+// failed returns why the response, which is committed, cannot be completed.
+func (s *exchangeWriter) failed() error {
+	if s.failure == nil && s.begun == nil && s.isEncodedInside() {
+		s.failure = newError(CodeUnsupportedContentEncoding, http.StatusInternalServerError, errEncodedInside)
+	}
+	return s.failure
 }
 
 // EnableFullDuplex is for http.ResponseController: it lets a handler on HTTP/1.1 read on
 // after it has begun to answer.
 func (s *exchangeWriter) EnableFullDuplex() error {
-	err := http.NewResponseController(s.w).EnableFullDuplex()
+	err := s.responseHead.EnableFullDuplex()
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -244,9 +190,9 @@ func (s *exchangeWriter) begin() (*seal.Records, error) {
 		return nil, s.failure
 	}
 	field := responseField{ResponseHeader: sealed, ckid: s.x.info.CallerKeyID}
-	h := s.w.Header()
-	clear(h) // what was done to it since it was committed counts for nothing
-	maps.Copy(h, s.header)
+	s.takeEncodingBack()
+	s.restore()
+	h := s.header
 	makeSealedHeader(h)
 	h[exchangeHeader] = []string{field.String()}
 	if s.code != "" {
@@ -315,7 +261,7 @@ func (s *exchangeWriter) finish() error {
 	defer func() { makeBodiless(s.w.Header()) }() // trailers that were set since
 	silent := s.status == 0
 	if s.body != nil && !s.drained {
-		if !silent && s.failure == nil && s.hasBody() && s.flushesFirst() {
+		if !silent && s.failed() == nil && s.hasBody() && s.flushesFirst() {
 			if err := s.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 				return err
 			}
@@ -331,7 +277,7 @@ func (s *exchangeWriter) finish() error {
 		s.commit(http.StatusOK)
 	}
 	switch {
-	case s.failure != nil:
+	case s.failed() != nil:
 		return s.failure
 	case s.broken:
 		return s.breakOff()

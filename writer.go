@@ -3,41 +3,25 @@ package sealhttp
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/sealhttp/sealhttp/seal"
 )
 
 // sealingWriter holds a response in memory until the handler has returned, and
 // then sends it sealed.
-//
-// It has no Unwrap, ReadFrom, Hijack or Push: each would let plaintext past it.
-// What http.ResponseController may do all the same is forwarded one by one.
 type sealingWriter struct {
-	w    http.ResponseWriter
-	key  *seal.PublicKey
-	info []byte
-	// coding is the Content-Encoding that was there before the handler: announced by
-	// what compresses further out, and so to be kept, as http.Error keeps it.
-	coding []string
-	head   bool  // the request is HEAD: nothing is sent of what is written
-	limit  int64 // bytes of plaintext
+	responseHead
+	key   *seal.PublicKey
+	info  []byte
+	head  bool  // the request is HEAD: nothing is sent of what is written
+	limit int64 // bytes of plaintext
 
-	// A handler may leave goroutines behind that still write.
-	mu       sync.Mutex
-	status   int         // 0 until the header is committed
-	header   http.Header // as it was then
-	declared int64       // the handler's Content-Length, -1 for none
-	written  int64       // bytes that the handler wrote or tried to
-	buf      *buffer     // room for the message's header, then the plaintext
+	// Under the head's lock.
+	buf      *buffer // room for the message's header, then the plaintext
 	sniffed  bool
 	tooLarge bool
-	closed   bool
 
 	sentStatus int
 	sentBytes  int64
@@ -48,51 +32,6 @@ var errEncodedInside = errors.New("the handler set a Content-Encoding: what is s
 
 // errShortResponse is a response with fewer bytes than its Content-Length.
 var errShortResponse = errors.New("sealhttp: the handler wrote less than the Content-Length it declared")
-
-func (s *sealingWriter) Header() http.Header { return s.w.Header() }
-
-func (s *sealingWriter) WriteHeader(status int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.status != 0 {
-		return // as in net/http, the first wins
-	}
-	if status < 100 || status > 999 {
-		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http
-	}
-	switch {
-	case status == http.StatusSwitchingProtocols:
-		// The connection is not for the handler to take: see Hijack above. A caller that
-		// was told otherwise would wait for ever.
-		s.commit(http.StatusNotImplemented)
-	case status < 200:
-		writeInformational(s.w, status)
-	default:
-		s.commit(status)
-	}
-}
-
-// writeInformational passes a 1xx response through, which is not the response yet.
-func writeInformational(w http.ResponseWriter, status int) {
-	h := w.Header()
-	kept := make(http.Header, 3)
-	for _, name := range [...]string{"Content-Type", "Content-Length", "Sealed-Content-Type"} {
-		if lines, ok := h[name]; ok {
-			kept[name] = lines
-			delete(h, name)
-		}
-	}
-	w.WriteHeader(status)
-	maps.Copy(h, kept)
-}
-
-func (s *sealingWriter) commit(status int) {
-	s.status = status
-	s.header = s.w.Header().Clone()
-	if n, err := strconv.ParseInt(s.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
-		s.declared = n
-	}
-}
 
 func (s *sealingWriter) Write(p []byte) (int, error) {
 	s.mu.Lock()
@@ -154,15 +93,6 @@ func (s *sealingWriter) prepare(n int) error {
 	return nil
 }
 
-// hasContent reports whether a response of the status has content at all.
-func hasContent(status int) bool {
-	switch status {
-	case http.StatusNoContent, http.StatusResetContent, http.StatusNotModified:
-		return false
-	}
-	return status >= 200
-}
-
 // Flush commits the header. It cannot send anything: a message is sealed whole.
 func (s *sealingWriter) Flush() { _ = s.FlushError() }
 
@@ -178,21 +108,6 @@ func (s *sealingWriter) FlushError() error {
 	}
 	s.sniff() // net/http sniffs what there is at the first flush
 	return nil
-}
-
-// SetReadDeadline is for http.ResponseController.
-func (s *sealingWriter) SetReadDeadline(t time.Time) error {
-	return http.NewResponseController(s.w).SetReadDeadline(t)
-}
-
-// SetWriteDeadline is for http.ResponseController.
-func (s *sealingWriter) SetWriteDeadline(t time.Time) error {
-	return http.NewResponseController(s.w).SetWriteDeadline(t)
-}
-
-// EnableFullDuplex is for http.ResponseController.
-func (s *sealingWriter) EnableFullDuplex() error {
-	return http.NewResponseController(s.w).EnableFullDuplex()
 }
 
 // plaintext is what the handler has written.
@@ -226,15 +141,9 @@ func (s *sealingWriter) finish() error {
 	if s.status == 0 {
 		s.commit(http.StatusOK)
 	}
-	s.restoreHeader()
-	encoded := !slices.Equal(s.header["Content-Encoding"], s.coding)
-	if encoded {
-		encoded = isEncoded(s.header)
-		delete(s.header, "Content-Encoding")
-		if encoded && s.coding != nil {
-			s.header["Content-Encoding"] = s.coding
-		}
-	}
+	s.restore()
+	encoded := s.isEncodedInside()
+	s.takeEncodingBack()
 	if s.tooLarge {
 		return newError(CodeResponseTooLarge, http.StatusInternalServerError, fmt.Errorf("the handler wrote more than %d bytes", s.limit))
 	}
@@ -285,15 +194,6 @@ func (s *sealingWriter) sendSealed() error {
 }
 
 var sealedContentType = []string{MediaType}
-
-// restoreHeader makes the header what it was when the handler committed it: what was
-// done to it since counts for nothing, and may be trailers, made of the plaintext.
-func (s *sealingWriter) restoreHeader() {
-	h := s.w.Header()
-	clear(h)
-	maps.Copy(h, s.header)
-	s.header = h
-}
 
 func (s *sealingWriter) sendHeader() {
 	s.w.WriteHeader(s.status)
