@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -16,31 +15,6 @@ import (
 	"time"
 
 	"github.com/sealhttp/sealhttp/seal"
-)
-
-// Whether a call of the exchange profile that ended with an error was executed. Each
-// such error wraps exactly one of the two, whatever else it is, but for [ErrRedirect].
-// A program that is to repeat what was not done asks for ErrNotProcessed, not for the
-// absence of the other: a Timeout of http.Client replaces the error by its own.
-var (
-	// ErrNotProcessed is a call of which nothing was sent: it was not executed, and
-	// will not be.
-	ErrNotProcessed = errors.New("the request was not processed")
-
-	// ErrOutcomeUnknown is a call that may have been executed, or may still be, once at
-	// most. Whoever ends TLS before the service may have held an answer back, or keep
-	// what was sent and deliver it later, even if the service has refused it the first
-	// time. What was sent is good until its time has left the service's replay window.
-	// Another call has another id: find out what has happened before it asks for
-	// the same.
-	ErrOutcomeUnknown = errors.New("the outcome is unknown: the request may have been executed, or may still be")
-)
-
-const (
-	// retryWithin is how long after the first attempt another may begin.
-	retryWithin = time.Minute
-	// retryPause is how long a 503 is waited out, give or take a half.
-	retryPause = time.Second
 )
 
 // exchangeCall is one call of a Transport in the exchange profile.
@@ -58,23 +32,6 @@ type exchangeCall struct {
 	retried bool      // under the same id
 	renewed bool      // under a second id
 	sent    bool      // something may have left
-}
-
-// remedy is what may help a call that has failed.
-type remedy uint8
-
-const (
-	noRemedy   remedy = iota
-	anotherKey        // the service does not know this one
-	anotherTry        // the connection broke, or the clock was wrong
-	laterTry          // 503
-	anotherID         // replayed
-)
-
-// attemptError is what an attempt has ended with.
-type attemptError struct {
-	cause  error
-	remedy remedy
 }
 
 // exchange is RoundTrip in the exchange profile.
@@ -332,121 +289,3 @@ func (w *connWatch) trace() *httptrace.ClientTrace {
 
 // mayHaveSent is true for a transport that does not tell.
 func (w *connWatch) mayHaveSent() bool { return w.got.Load() || !w.asked.Load() }
-
-// mend does what may help after a failed attempt, and returns the key for another. Its
-// error is what the call ends with.
-//
-// Under one id there is one more attempt, within a minute. An attempt that was answered
-// with replayed is followed by one under another id, if the method is safe.
-func (c *exchangeCall) mend(failed *attemptError, key *seal.PublicKey) (*seal.PublicKey, error) {
-	ctx := c.req.Context()
-	switch {
-	case ctx.Err() != nil:
-		return nil, c.ended(failed.cause)
-	case failed.remedy == noRemedy:
-		return nil, failed.cause
-	case failed.remedy == anotherID:
-		if c.renewed || !isSafe(c.binding.method) || !c.upload.again() {
-			return nil, failed.cause
-		}
-		c.renewed = true
-		c.newID()
-		return key, nil
-	case c.retried || time.Since(c.first) >= retryWithin:
-		return nil, failed.cause
-	}
-	if failed.remedy == anotherKey {
-		other, err := c.t.sealingKey(ctx, key)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("%w; asked for another key: %w", failed.cause, err)
-		case other.Equal(key):
-			return nil, failed.cause
-		}
-		key = other
-	}
-	if !c.upload.again() {
-		return nil, failed.cause
-	}
-	if failed.remedy == laterTry && !c.pause() {
-		return nil, c.ended(failed.cause)
-	}
-	c.retried = true
-	return key, nil
-}
-
-// ended adds to an error that the call's context has ended: the error may come of that.
-func (c *exchangeCall) ended(err error) error {
-	if cause := context.Cause(c.req.Context()); cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("%w; %w", err, cause)
-	}
-	return err
-}
-
-// isSafe reports whether a method may be executed twice (RFC 9110, section 9.2.1).
-func isSafe(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
-}
-
-// pause waits, unless the call would end meanwhile. Retry-After is not looked at: it is
-// not authenticated.
-func (c *exchangeCall) pause() bool {
-	pause := retryPause/2 + mathrand.N(retryPause)
-	ctx := c.req.Context()
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-		return false
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// outcome adds to an error whether the request may have been executed.
-//
-// Only a call of which nothing was sent was certainly not. An answer that nothing
-// authenticates says nothing: a hop can hold back the true one. One that is
-// authenticated and refuses says that this delivery was not executed: the service
-// remembers no id that it refuses, so a hop can deliver the same bytes again, or those
-// of an earlier attempt, while their time is in the replay window. An authenticated
-// response of the handler does settle it: its attempt was executed, so no other
-// attempt under the id was, or will be.
-func (c *exchangeCall) outcome(err error) error {
-	o := &outcomeError{err: err, outcome: ErrNotProcessed}
-	if c.sent {
-		o.outcome = ErrOutcomeUnknown
-	}
-	if e, ok := err.(*Error); ok {
-		o.err = e.Err
-		return newError(e.Code, e.Status, o)
-	}
-	return o
-}
-
-// outcomeError is an error, nil for no more than an Error's code, with what is known of
-// its call's outcome.
-type outcomeError struct {
-	err     error
-	outcome error
-}
-
-func (e *outcomeError) Error() string {
-	if e.err == nil {
-		return e.outcome.Error()
-	}
-	return e.err.Error() + "; " + e.outcome.Error()
-}
-
-func (e *outcomeError) Unwrap() []error {
-	if e.err == nil {
-		return []error{e.outcome}
-	}
-	return []error{e.err, e.outcome}
-}
-
-// Timeout is for http.Client, whose errors ask for it.
-func (e *outcomeError) Timeout() bool { return e.err != nil && isTimeout(e.err) }

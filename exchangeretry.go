@@ -1,0 +1,109 @@
+package sealhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/sealhttp/sealhttp/seal"
+)
+
+const (
+	// retryWithin is how long after the first attempt another may begin.
+	retryWithin = time.Minute
+	// retryPause is how long a 503 is waited out, give or take a half.
+	retryPause = time.Second
+)
+
+// remedy is what may help a call that has failed.
+type remedy uint8
+
+const (
+	noRemedy   remedy = iota
+	anotherKey        // the service does not know this one
+	anotherTry        // the connection broke, or the clock was wrong
+	laterTry          // 503
+	anotherID         // replayed
+)
+
+// attemptError is what an attempt has ended with.
+type attemptError struct {
+	cause  error
+	remedy remedy
+}
+
+// mend does what may help after a failed attempt, and returns the key for another. Its
+// error is what the call ends with.
+//
+// Under one id there is one more attempt, within a minute. An attempt that was answered
+// with replayed is followed by one under another id, if the method is safe.
+func (c *exchangeCall) mend(failed *attemptError, key *seal.PublicKey) (*seal.PublicKey, error) {
+	ctx := c.req.Context()
+	switch {
+	case ctx.Err() != nil:
+		return nil, c.ended(failed.cause)
+	case failed.remedy == noRemedy:
+		return nil, failed.cause
+	case failed.remedy == anotherID:
+		if c.renewed || !isSafe(c.binding.method) || !c.upload.again() {
+			return nil, failed.cause
+		}
+		c.renewed = true
+		c.newID()
+		return key, nil
+	case c.retried || time.Since(c.first) >= retryWithin:
+		return nil, failed.cause
+	}
+	if failed.remedy == anotherKey {
+		other, err := c.t.sealingKey(ctx, key)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%w; asked for another key: %w", failed.cause, err)
+		case other.Equal(key):
+			return nil, failed.cause
+		}
+		key = other
+	}
+	if !c.upload.again() {
+		return nil, failed.cause
+	}
+	if failed.remedy == laterTry && !c.pause() {
+		return nil, c.ended(failed.cause)
+	}
+	c.retried = true
+	return key, nil
+}
+
+// ended adds to an error that the call's context has ended: the error may come of that.
+func (c *exchangeCall) ended(err error) error {
+	if cause := context.Cause(c.req.Context()); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w; %w", err, cause)
+	}
+	return err
+}
+
+// isSafe reports whether a method may be executed twice (RFC 9110, section 9.2.1).
+func isSafe(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+}
+
+// pause waits, unless the call would end meanwhile. Retry-After is not looked at: it is
+// not authenticated.
+func (c *exchangeCall) pause() bool {
+	pause := retryPause/2 + mathrand.N(retryPause)
+	ctx := c.req.Context()
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
