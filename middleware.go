@@ -17,10 +17,12 @@ type Middleware struct {
 }
 
 // New makes a Middleware that opens with the given keys. By default, plaintext
-// and sealed calls are both taken ([Optional]), up to 10 MiB each way.
+// and sealed calls are both taken ([Optional]): messages up to 10 MiB each way,
+// exchanges of any length ([WithMaxStreamBytes]).
 //
-// It returns an error for an option that is not valid, and for options that cannot
-// work together.
+// It returns an error for an option that is not valid, and for policy [Required] with
+// the message profile on and without [WithClientKeys], which would refuse every call of
+// that profile: see [WithPolicy].
 func New(keys ServerKeys, opts ...Option) (*Middleware, error) {
 	if keys == nil {
 		return nil, errors.New("sealhttp: New: keys are nil")
@@ -68,7 +70,8 @@ func Must(m *Middleware, err error) *Middleware {
 // with their responses sealed, plaintext ones as they are, and those that the
 // policy does not take refused before next runs.
 //
-// A panic in next goes through untouched, and nothing of its response is sent.
+// A panic in next goes through untouched, and nothing of its response is sent, but for
+// what an exchange has streamed already, which then breaks off.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call, err := m.Begin(w, r)

@@ -6,6 +6,7 @@ import "net/http"
 // a router hands to its handlers. The adapters of such routers stand on it. What is nil is
 // left to the Middleware. It is not to be changed while calls are served.
 type Mount[C any] struct {
+	// Middleware serves the calls. It must be set.
 	Middleware *Middleware
 	// Account says which account authentication has found, "" for none. If it is nil,
 	// authentication calls [ContextWithAccount] itself.

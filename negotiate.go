@@ -27,7 +27,8 @@ const (
 	// RequestRequired refuses bodies in plaintext. Responses are sealed where it
 	// is asked for.
 	RequestRequired
-	// Required refuses bodies in plaintext and answers only sealed.
+	// Required refuses bodies in plaintext and answers only sealed. With the message
+	// profile on it needs [WithClientKeys]: see [WithPolicy].
 	Required
 )
 

@@ -42,9 +42,9 @@ type CallInfo struct {
 	// CallerKeyID is the id of the caller's key that the response is sealed to, 0
 	// if it is sealed to none.
 	CallerKeyID uint32
-	// RequestSealed says that the request's body was a sealed message that opened.
-	// In the exchange profile it is always true: that there is no body is
-	// authenticated, too.
+	// RequestSealed says that the request's body was sealed. In the message profile it
+	// has opened. In the exchange profile it is always true, since that there is no body
+	// is authenticated, too; a body is authenticated as the handler reads it.
 	RequestSealed bool
 	// ResponseSealed says that the response is sealed. A response that has no
 	// content by its nature, as one to HEAD, has nothing to seal, and counts as sealed.

@@ -114,8 +114,8 @@ func (c *config) check() error {
 }
 
 // WithClientKeys sets where the public keys of callers are found, which responses
-// are sealed to. Without it, a sealed response is asked for in vain: 406
-// no_client_key.
+// are sealed to. Without it, a message is asked for in vain as the response: 406
+// no_client_key. An exchange is answered sealed with and without it.
 func WithClientKeys(keys ClientKeys) Option {
 	return serverOption(func(c *config) error {
 		if keys == nil {
@@ -128,6 +128,11 @@ func WithClientKeys(keys ClientKeys) Option {
 
 // WithPolicy sets one [Policy] for all calls; the default is [Optional]. Of
 // WithPolicy and [WithPolicyFunc] the last one wins.
+//
+// [Required] without client keys would refuse every call of the message profile, and is
+// an error of [New] and [Middleware.With]: add [WithClientKeys], offer the exchange
+// profile only with WithProfiles(ExchangeProfile), or use [RequestRequired] to answer in
+// plaintext.
 func WithPolicy(p Policy) Option {
 	return serverOption(func(c *config) error {
 		if !p.valid() {
@@ -170,10 +175,10 @@ func WithProfiles(profiles ...Profile) Option {
 	})
 }
 
-// WithMaxRequestBytes sets how many bytes of plaintext a request may have, which
-// are held in memory. The default is 10 MiB. A request of more is refused with 413
-// too_large, before it is read where Content-Length tells. On a [Transport] it is
-// not sent.
+// WithMaxRequestBytes sets how many bytes of plaintext a request of the message profile
+// may have, which are held in memory. The default is 10 MiB. A request of more is
+// refused with 413 too_large, before it is read where Content-Length tells. On a
+// [Transport] it is not sent. For exchanges there is [WithMaxStreamBytes].
 func WithMaxRequestBytes(n int64) CommonOption {
 	return commonOption(func(s *settings) error {
 		s.maxRequest = n
@@ -181,10 +186,10 @@ func WithMaxRequestBytes(n int64) CommonOption {
 	})
 }
 
-// WithMaxResponseBytes sets how many bytes of plaintext a response may have, which
-// are held in memory. The default is 10 MiB. A handler that writes more gets an
-// error, and its caller 500 response_too_large. On a [Transport] a longer response
-// is an error.
+// WithMaxResponseBytes sets how many bytes of plaintext a response of the message
+// profile may have, which are held in memory. The default is 10 MiB. A handler that
+// writes more gets an error, and its caller 500 response_too_large. On a [Transport] a
+// longer response is an error. For exchanges there is [WithMaxStreamBytes].
 func WithMaxResponseBytes(n int64) CommonOption {
 	return commonOption(func(s *settings) error {
 		s.maxResponse = n

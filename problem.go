@@ -29,7 +29,8 @@ const (
 	// Content-Encoding over a sealed body.
 	CodeUnsupportedProfile Code = "unsupported_profile"
 	// CodeNoClientKey: a sealed response is due, and no valid key is registered
-	// for the caller.
+	// for the caller. On the caller's side also an answer to an exchange that is not
+	// sealed to its key: see [ErrNoClientKey].
 	CodeNoClientKey Code = "no_client_key"
 	// CodeTooLarge: the request is past the limit.
 	CodeTooLarge Code = "too_large"
@@ -86,7 +87,9 @@ var problems = map[Code]struct{ title, detail string }{
 
 var (
 	// ErrNoClientKey is what a [ClientKeys] returns for a caller who has no
-	// registered key. An [Error] of [CodeNoClientKey] is it too.
+	// registered key. An [Error] of [CodeNoClientKey] is it too: a refusal, or, if it
+	// wraps [ErrUnauthenticated], an answer to an exchange that is not sealed to the
+	// caller's key. Then the handler may have run: find out before you call again.
 	ErrNoClientKey = errors.New("sealhttp: no client key is registered")
 
 	// ErrCallClosed is returned by a [Call]'s Writer for what is written after the

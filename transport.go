@@ -26,7 +26,9 @@ var (
 	//
 	// In the exchange profile the refusal is authenticated: the attempt that it answers
 	// did not reach the handler, but for [CodeTooLarge], where the handler may have been
-	// reading. An earlier attempt may have: see [ErrOutcomeUnknown].
+	// reading. An earlier attempt may have: see [ErrOutcomeUnknown]. It is not wrapped
+	// for [CodeReplayed], [CodeRequestIncomplete], [CodeResponseTooLarge] and
+	// [CodeUnsupportedContentEncoding], which say that a handler has or may have run.
 	ErrRefused = errors.New("the server refused the call")
 
 	// ErrResponseNotOpened is wrapped by the [*Error] of a sealed response that
@@ -55,22 +57,22 @@ type transportConfig struct {
 // Transport is an http.RoundTripper that seals requests and opens responses, for
 // use in an http.Client. It is safe for use by several goroutines at once.
 //
-// A request's body is read into memory, sealed, and sent as [MediaType] with the
-// plaintext's Content-Type in Sealed-Content-Type. Everything else of the request
-// travels in clear. With private keys, a sealed response is asked for, opened, and
-// returned as the handler made it; [FromResponse] tells what was sealed. Without,
-// responses come in plaintext.
-//
 // Transports that add credentials go outside of it, those that speak to the
-// network below: see [WithBase].
+// network below: see [WithBase]. No byte of a plaintext body reaches the network,
+// whatever is done to send it again: the copies that net/http makes are of the sealed
+// body.
 //
-// No byte of a plaintext body reaches the network, whatever is done to send it
-// again: the copies that net/http makes are of the sealed body. RoundTrip itself
-// sends a request a second time in one case only: the server answers
+// # The message profile
+//
+// It is the default. A request's body is read into memory, sealed, and sent as
+// [MediaType] with the plaintext's Content-Type in Sealed-Content-Type. Everything else
+// of the request travels in clear. With private keys, a sealed response is asked for,
+// opened, and returned as the handler made it; [FromResponse] tells what was sealed.
+// Without, responses come in plaintext.
+//
+// RoundTrip itself sends a request a second time in one case only: the server answers
 // unknown_key (for a key without a prefix also decryption_failed, since such a key
 // cannot be told unknown) and the [ServerPublicKeys] then has another key.
-//
-// # Errors
 //
 // Responses come back as they are, with these exceptions: a refusal by a
 // Middleware is an [*Error] with its Code that wraps [ErrRefused]; a response in
@@ -87,14 +89,17 @@ type transportConfig struct {
 // to its method, host, target, type, time and credentials, and only a response that is
 // authenticated and belongs to it is ever returned. All other answers, whatever their
 // status, are errors: an [*Error] that wraps [ErrUnauthenticated], with the status and
-// the Code that the answer claims. An authenticated refusal wraps [ErrRefused].
+// the Code that the answer claims, and without its body and header. An authenticated
+// refusal wraps [ErrRefused], but for replayed, request_incomplete, response_too_large
+// and unsupported_content_encoding, which say that a handler has or may have run.
 // Private keys are not needed; with some, only responses that are sealed to one of them
 // are taken.
 //
-// The service executes a request at most once, so it is sent again, once and within a
-// minute, after unknown_key, a connection that broke, a 503, and a time that the service
-// finds too old. That needs the body: one of up to 64 KiB of ciphertext is kept, for a
-// longer one the request's GetBody is asked. GET, HEAD and OPTIONS are sent once more, as
+// The service executes a request at most once, if its replicas share a guard
+// ([WithReplayGuard]). So it is sent again, once and within a minute, after unknown_key,
+// a connection that broke, a 503, and a time that the service finds too old. That needs
+// the body: one of up to 64 KiB of ciphertext is kept, for a longer one the request's
+// GetBody is asked. GET, HEAD and OPTIONS are sent once more, as
 // another request, when the service says that it has seen them before, or finds their
 // time too early. From stale on the Transport goes by the service's clock. net/http
 // itself may send the same bytes again, of any method.

@@ -100,7 +100,9 @@ func ExampleFromResponse() {
 	// 502 sealed: false to my key: false
 }
 
-// What a call can end with. Here the service knows another key of the caller's.
+// What a call of the message profile can end with. Here the service knows another key of
+// the caller's. For exchanges see the example of WithProfile: what they have executed is
+// told by ErrNotProcessed and ErrOutcomeUnknown, never by the code alone.
 func ExampleTransport_errors() {
 	serverKey, serverRing := trGenerate()
 	myKey, _ := trGenerate()

@@ -21,17 +21,18 @@ const (
 // Challenge is a message that only the holder of a registered key can open, or,
 // for a replacement, only who holds that key and the one that approves it. What is
 // in it is the proof: 32 random bytes, of which the store has only a hash. It can
-// be answered for 10 minutes, once, with 3 attempts.
+// be answered for 10 minutes, once, with 3 attempts. As JSON it is what the
+// [Registry.Handler] answers with.
 type Challenge struct {
 	// KeyID is the id of the key that is to be proved.
-	KeyID uint32
+	KeyID uint32 `json:"key_id"`
 	// Approver is the id of the key that is to approve it, 0 if none has to.
-	Approver uint32
+	Approver uint32 `json:"approver,omitempty"`
 	// Message is sealed to the key with [ChallengeInfo]. With an Approver, that
 	// message is sealed again, to the Approver with [ApprovalInfo].
-	Message []byte
+	Message []byte `json:"message"`
 	// Expires is when it can no longer be answered.
-	Expires time.Time
+	Expires time.Time `json:"expires"`
 }
 
 // ChallengeInfo is HPKE's info of a challenge: who opens one makes it anew, from

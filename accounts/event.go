@@ -39,9 +39,12 @@ const (
 
 // Event is one line of the audit trail. It holds nothing secret.
 type Event struct {
-	Time    time.Time `json:"time"`
-	Type    EventType `json:"type"`
-	Account string    `json:"account"`
+	// Time is when it happened, by the clock of the replica that did it.
+	Time time.Time `json:"time"`
+	// Type is what happened.
+	Type EventType `json:"type"`
+	// Account is the name of the account that it happened to.
+	Account string `json:"account"`
 	// Actor is who did it, as far as it is known: see [WithActor].
 	Actor string `json:"actor,omitempty"`
 	// KeyID and Fingerprint name the key that it happened to.

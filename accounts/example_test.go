@@ -135,13 +135,10 @@ func Example() {
 	}
 	keys := server.URL + "/encryption/keys"
 	call("POST", keys, `{"tink":`+string(keyset)+`}`, nil)
-	var challenge struct {
-		KeyID   uint32 `json:"key_id"`
-		Message []byte `json:"message"`
-	}
+	var challenge accounts.Challenge
 	key := fmt.Sprintf("%s/%d", keys, callerKey.ID())
 	call("POST", key+"/challenge", "{}", &challenge)
-	opened, err := (&accounts.Challenge{KeyID: challenge.KeyID, Message: challenge.Message}).Open("acme", callerKey)
+	opened, err := challenge.Open("acme", callerKey)
 	if err != nil {
 		log.Fatal(err)
 	}

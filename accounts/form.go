@@ -17,7 +17,8 @@ import (
 )
 
 // KeyForm is a public key as a caller gives it: exactly one of Tink, Raw and JWK
-// is set. As JSON it is what the [Registry.Handler] takes.
+// is set. As JSON it is what the [Registry.Handler] takes, there with one member more,
+// replaces.
 type KeyForm struct {
 	// Tink is a Tink keyset of public keys in JSON. Its primary key is registered,
 	// with its id; the others are checked, and not registered.

@@ -20,21 +20,38 @@ const maxBody = 64 << 10
 // Handler returns a JSON API with which callers look after their own keys, or a
 // page of theirs does:
 //
-//	GET    /keys                 the account's policy and keys
-//	POST   /keys                 register: a KeyForm; with replaces, the id of the key that approves it
-//	POST   /keys/{id}/challenge  a challenge for a pending key
-//	POST   /keys/{id}/proof      {"proof": what was in it, in base64}
-//	DELETE /keys/{id}            revoke
+//	GET    /keys                 200: account, policy and keys
+//	POST   /keys                 register a KeyForm; beside its members, replaces is the id of
+//	                             the key that approves it. 201: the key, pending
+//	POST   /keys/{id}/challenge  for a pending key. 200: a Challenge
+//	POST   /keys/{id}/proof      {"proof": what was in it, in base64}. 200: the key
+//	DELETE /keys/{id}            revoke. 204
+//
+// A POST has Content-Type application/json, even without a body. A key is
+//
+//	{
+//	  "id": 3735928559,
+//	  "suite": "X25519-AES256GCM",
+//	  "prefix": true,               its messages start with Tink's prefix
+//	  "fingerprint": "65374-28474-48019-01216-58043-01122-07886-01784",
+//	  "state": "current",           a KeyState
+//	  "approver": 42,               left out if no key has to approve it
+//	  "registered": "2026-05-01T12:00:00Z",
+//	  "proved": "2026-05-01T12:00:01Z"   left out until it is
+//	}
 //
 // It goes behind the API's own authentication, which puts the account into the
 // context (sealhttp.ContextWithAccount), and its prefix is to be stripped:
 //
 //	mux.Handle("/encryption/", authenticate(http.StripPrefix("/encryption", registry.Handler())))
 //
+// Callers reach it with a plain http.Client: a Transport of sealhttp would seal what
+// this API reads as JSON.
+//
 // It shows and changes nothing but the account of the request. Policies are not
 // for callers to change. How often it may be called is the API's own to limit.
 //
-// A Message of a challenge and a proof are in base64, and the info that a challenge
+// A message of a challenge and a proof are in base64, and the info that a challenge
 // is to be opened with is not sent: see [ChallengeInfo] and [ApprovalInfo].
 //
 // Errors are application/problem+json (RFC 9457), with a member code that stays
@@ -122,12 +139,6 @@ type (
 		Registered  time.Time  `json:"registered"`
 		Proved      *time.Time `json:"proved,omitempty"`
 	}
-	challengeJSON struct {
-		KeyID    uint32    `json:"key_id"`
-		Approver uint32    `json:"approver,omitempty"`
-		Message  []byte    `json:"message"`
-		Expires  time.Time `json:"expires"`
-	}
 	problem struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
@@ -189,7 +200,7 @@ func (r *Registry) serveChallenge(w http.ResponseWriter, req *http.Request) erro
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, challengeJSON(*c))
+	return writeJSON(w, http.StatusOK, c)
 }
 
 func (r *Registry) serveProof(w http.ResponseWriter, req *http.Request) error {

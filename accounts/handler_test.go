@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +206,41 @@ func TestHandler(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHandlerChallengeIsChallenge: a Go caller reads the answer into a Challenge, and
+// other callers find its members under the names that they are documented by.
+func TestHandlerChallengeIsChallenge(t *testing.T) {
+	f := newFixture(t)
+	server := serve(t, f.Registry, protos[0])
+	first, second := generate(t, seal.X25519AES256GCM), generate(t, seal.X25519AES256GCM)
+	for _, tt := range []struct {
+		key      *seal.PrivateKey
+		approver []*seal.PrivateKey
+		replaces uint32
+		members  []string
+	}{
+		{first, nil, 0, []string{"expires", "key_id", "message"}},
+		{second, []*seal.PrivateKey{first}, first.ID(), []string{"approver", "expires", "key_id", "message"}},
+	} {
+		var key keyBody
+		server.do(t, "acme", "POST", "/keys", registrationBody(t, tinkForm(t, tt.key), tt.replaces)).wantJSON(t, 201, &key)
+		a := server.do(t, "acme", "POST", fmt.Sprintf("/keys/%d/challenge", key.ID), "")
+		var members map[string]json.RawMessage
+		a.wantJSON(t, 200, &members)
+		if got := slices.Sorted(maps.Keys(members)); !slices.Equal(got, tt.members) {
+			t.Errorf("the challenge has %v, want %v", got, tt.members)
+		}
+		var challenge accounts.Challenge
+		a.wantJSON(t, 200, &challenge)
+		if challenge.KeyID != tt.key.ID() || challenge.Approver != tt.replaces || challenge.Expires.IsZero() {
+			t.Errorf("it was read as %+v from %s", challenge, a.body)
+		}
+		opened, err := challenge.Open("acme", tt.key, tt.approver...)
+		check(t, err)
+		_, err = f.Prove(ctxOf("acme"), "acme", key.ID, opened)
+		check(t, err)
 	}
 }
 

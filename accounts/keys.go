@@ -17,9 +17,11 @@ type Key struct {
 	// Public is the key itself: its ID, Suite and Fingerprint, which is for the
 	// caller to compare with that of its own.
 	Public *seal.PublicKey
-	State  KeyState
+	// State says how far the key has come.
+	State KeyState
 	// Approver is the id of the key that is to approve it, or has, 0 if none.
-	Approver   uint32
+	Approver uint32
+	// Registered is when the key was registered.
 	Registered time.Time
 	// Proved is when the caller has shown the private half, or zero.
 	Proved time.Time
@@ -41,6 +43,7 @@ func (k *keyRecord) asKey() Key {
 
 // Account is what a store has of an account.
 type Account struct {
+	// Name is the account's name, as authentication gives it.
 	Name string
 	// Policy is the account's own policy, or the default.
 	Policy sealhttp.Policy

@@ -32,6 +32,7 @@ type Store interface {
 
 // Record is what a [Store] keeps of one account.
 type Record struct {
+	// Account is the account's name, and the key that the record is stored under.
 	Account string
 	// Revision starts at 1 and grows by 1.
 	Revision uint64

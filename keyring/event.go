@@ -67,15 +67,18 @@ const (
 // Event is something that an operator, or an auditor, may want to know of a ring.
 // It holds nothing secret.
 type Event struct {
+	// Time is when it happened, by the clock of the replica that tells it.
 	Time time.Time
+	// Type is what happened.
 	Type EventType
 	// Ring is the ring's name.
 	Ring string
 	// Revision is the stored revision that the change made, 0 if nothing changed or
 	// the ring is in memory.
 	Revision uint64
-	// KeyID and Fingerprint are those of the key concerned, 0 and empty if none is.
-	KeyID       uint32
+	// KeyID is the id of the key concerned, 0 if none is.
+	KeyID uint32
+	// Fingerprint is the fingerprint of that key, empty if there is none.
 	Fingerprint string
 	// Actor is who asked for it, from [ContextWithActor]. It is empty for what was
 	// done on schedule.

@@ -15,7 +15,10 @@ import (
 // Tink's AEADWithContext) is called by those. A call of one that has not is
 // abandoned, to end when it will, once the context has ended.
 type AEAD interface {
+	// Encrypt returns the plaintext encrypted, and bound to the associated data.
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
+	// Decrypt returns the plaintext of what Encrypt has made, or an error if that or the
+	// associated data is another.
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 

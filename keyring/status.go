@@ -27,9 +27,13 @@ type Status struct {
 
 // KeyStatus is a key and its life.
 type KeyStatus struct {
-	ID          uint32
-	Suite       seal.Suite
-	State       KeyState
+	// ID is the key's id, as messages name it.
+	ID uint32
+	// Suite is the key's suite.
+	Suite seal.Suite
+	// State says where the key is in its life.
+	State KeyState
+	// Fingerprint is that of the public key: see [seal.PublicKey.Fingerprint].
 	Fingerprint string
 	// Public is nil for a retired key.
 	Public *seal.PublicKey

@@ -18,7 +18,8 @@
 // row repeats revisions; the ids of the rows tell which came later. Nothing needs more than the isolation level READ
 // COMMITTED, and no lock outlives a transaction.
 //
-// Keep the clock of no one in mind: the database's is asked by the replay guard only.
+// Clocks of replicas do not matter here; only the replay guard asks a clock, the
+// database's.
 //
 // # What is stored
 //

@@ -10,8 +10,8 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/chiseal"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 )
 
 // What only chi has.

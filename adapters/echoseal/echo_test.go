@@ -18,8 +18,8 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/echoseal"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 )
 
 var person = []byte(`{"name":"Ada ` + canary + `","age":36}`)

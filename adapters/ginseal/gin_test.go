@@ -16,8 +16,8 @@ import (
 	"github.com/gin-gonic/gin/binding"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/ginseal"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 )
 
 var person = []byte(`{"name":"Ada ` + canary + `","age":36}`)

@@ -16,8 +16,8 @@ import (
 	"github.com/go-chi/cors"
 
 	"github.com/sealhttp/sealhttp"
-	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 	"github.com/sealhttp/sealhttp/adapters/ginseal"
+	"github.com/sealhttp/sealhttp/adapters/internal/adaptertest"
 )
 
 const canary = adaptertest.Canary

@@ -42,7 +42,7 @@
 //
 // With the default validity of 24 hours a signature is renewed every 3 hours, so what
 // is fetched is valid for 21 to 24. Callers fetch again after 5 to 12 hours, at
-// random, and a call without an answer to that goes on for 10 hours at least. The
+// random; a caller whose fetches fail goes on with what it has for 10 hours at least. The
 // ring's overlap, 30 days by default, must not be below the validity: previous keys
 // open until the last caller has gone over.
 //
