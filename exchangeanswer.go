@@ -72,7 +72,11 @@ func (c *exchangeCall) authenticate(resp *http.Response, x *seal.Exchange) (*ans
 		if _, known := problems[code]; !known {
 			code = ""
 		}
-		return nil, newError(code, resp.StatusCode, ErrUnauthenticated)
+		cause := ErrUnauthenticated
+		if code == CodeDecryptionFailed { // to be compared with what the service logs that it bound
+			cause = fmt.Errorf("%w; %s", cause, &c.binding)
+		}
+		return nil, newError(code, resp.StatusCode, cause)
 	}
 	notOpened := func(code Code, cause error) (*answer, *Error) {
 		err := fmt.Errorf("%w: %w", ErrUnauthenticated, ErrResponseNotOpened)

@@ -4,9 +4,17 @@ go 1.26.0
 
 require (
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/sealhttp/sealhttp v0.0.0
+	github.com/sealhttp/sealhttp/redisguard v0.0.0
 	github.com/sealhttp/sealhttp/sqlstore v0.0.0
 	github.com/tink-crypto/tink-go/v2 v2.9.0
+	golang.org/x/net v0.56.0
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 )
 
 require (
@@ -25,5 +33,6 @@ require (
 
 replace (
 	github.com/sealhttp/sealhttp => ../
+	github.com/sealhttp/sealhttp/redisguard => ../redisguard
 	github.com/sealhttp/sealhttp/sqlstore => ../sqlstore
 )
