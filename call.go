@@ -66,7 +66,9 @@ type responseWriter interface {
 // means that the call is to be refused: see [Middleware.Refuse]. Until then
 // nothing was written to w but Vary.
 //
-// w must be the server's own writer, or one that hands on what is written to it.
+// w must be the server's own writer, or one that hands on what is written to it, and
+// has an Unwrap method as [http.ResponseController] wants: without one, nothing ends the
+// wait for the rest of an exchange's body after five seconds.
 func (m *Middleware) Begin(w http.ResponseWriter, r *http.Request) (*Call, error) {
 	return m.beginWith(w, r, policyAnswer{})
 }
@@ -87,7 +89,7 @@ type policyAnswer struct {
 
 func (m *Middleware) beginWith(w http.ResponseWriter, r *http.Request, policy policyAnswer) (*Call, error) {
 	addVary(w.Header())
-	if isPreflight(r) {
+	if m.isPreflight(r) {
 		return m.beginPreflight(w, r), nil
 	}
 	outer, nested := FromContext(r.Context())

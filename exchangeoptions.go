@@ -110,7 +110,8 @@ func WithReplayGuard(guard ReplayGuard) Option {
 // WithReplayWindow sets how far the time of an exchange request may be from the
 // server's, either way, in whole seconds. The default is 5 minutes. A wider one takes
 // callers with worse clocks, and more memory in the guard, which remembers each
-// request for twice as long and two minutes.
+// request for twice as long and two minutes. To widen it, begin with an empty guard: one
+// that goes on has forgotten requests that the wider window takes again.
 func WithReplayWindow(window time.Duration) Option {
 	return serverOption(func(c *config) error {
 		if window < time.Second || window > 24*time.Hour || window%time.Second != 0 {

@@ -188,12 +188,21 @@ func needsContent(method string) bool {
 
 // isPreflight reports whether a request is a CORS preflight as browsers send it,
 // which carries neither credentials nor content and so can be neither sealed nor
-// attributed to an account.
-func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions &&
-		r.Header["Origin"] != nil && r.Header["Access-Control-Request-Method"] != nil &&
-		r.Header["Authorization"] == nil && r.Header["Cookie"] == nil &&
-		(r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody)
+// attributed to an account. One with a field that exchanges must bind is none: those
+// decide on whose behalf a request is, and what it does.
+func (c *config) isPreflight(r *http.Request) bool {
+	if r.Method != http.MethodOptions ||
+		r.Header["Origin"] == nil || r.Header["Access-Control-Request-Method"] == nil ||
+		r.Header["Authorization"] != nil || r.Header["Cookie"] != nil ||
+		r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
+		return false
+	}
+	for _, name := range c.requiredNames() {
+		if r.Header[http.CanonicalHeaderKey(name)] != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // mediaTypeIs reports whether a Content-Type value or an element of Accept names

@@ -813,6 +813,8 @@ func TestPolicyNearPreflight(t *testing.T) {
 				{"Authorization", func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }, bodyless},
 				{"an empty Authorization", func(r *http.Request) { r.Header.Set("Authorization", "") }, bodyless},
 				{"Cookie", func(r *http.Request) { r.Header.Set("Cookie", "session=x") }, bodyless},
+				{"a method override", func(r *http.Request) { r.Header.Set("X-Http-Method-Override", "DELETE") }, bodyless},
+				{"If-Match", func(r *http.Request) { r.Header.Set("If-Match", "*") }, bodyless},
 				{"no Origin", func(r *http.Request) { r.Header.Del("Origin") }, bodyless},
 				{"no method", func(r *http.Request) { r.Header.Del("Access-Control-Request-Method") }, bodyless},
 				{"neither", func(r *http.Request) { clear(r.Header) }, bodyless},

@@ -102,7 +102,8 @@ type transportConfig struct {
 // GetBody is asked. GET, HEAD and OPTIONS are sent once more, as
 // another request, when the service says that it has seen them before, or finds their
 // time too early. From stale on the Transport goes by the service's clock. net/http
-// itself may send the same bytes again, of any method.
+// itself may send the same bytes again, of any method, and as often as a hop makes it:
+// give calls a deadline.
 //
 // Each error says whether the request can have been executed: [ErrNotProcessed] or
 // [ErrOutcomeUnknown]. It goes by the hooks of net/http/httptrace; a base transport that

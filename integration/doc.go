@@ -6,6 +6,6 @@
 //	go test ./... -short        half of that
 //	go test ./... -calls 100000
 //
-// A replica is the test's own binary, started again; see runReplica. PostgreSQL must
-// be installed (Debian: apt-get install postgresql).
+// A replica is the test's own binary, started again; see runReplica. PostgreSQL,
+// Redis and nginx must be installed (Debian: apt-get install postgresql redis-server nginx).
 package integration

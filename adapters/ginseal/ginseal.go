@@ -76,7 +76,7 @@ func (a *adapter) serve(c *gin.Context) {
 		if !c.Writer.Written() { // else a limit on bodies, further out, has answered from within Read
 			a.Middleware.Refuse(c.Writer, c.Request, err)
 		}
-		if !c.Writer.Written() { // else the refusal is sealed
+		if !c.Writer.Written() && c.Writer.Header().Get("Sealed-Exchange") == "" { // else the refusal is sealed
 			a.onError(c, err)
 		}
 	}
