@@ -108,6 +108,9 @@ func (m *Middleware) beginExchange(w http.ResponseWriter, r *http.Request, polic
 // bindingOf makes what the request binds from what came. Its errors are malformed
 // requests.
 func (m *Middleware) bindingOf(r *http.Request, f *requestField) (*exchangeBinding, error) {
+	if err := checkTarget(r.RequestURI, r.Host); err != nil {
+		return nil, err
+	}
 	b := &exchangeBinding{
 		method: r.Method, authority: m.authority, target: m.targetPrefix + reducedTarget(r.RequestURI),
 		kid: f.kid, id: f.id, timestamp: f.timestamp,

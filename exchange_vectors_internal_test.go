@@ -191,23 +191,30 @@ func TestProtocolPage(t *testing.T) {
 func FuzzExchangeTarget(f *testing.F) {
 	for _, target := range []string{
 		"/", "*", "", "?", "#", "/?", "/??", "/?a", "/?a?", "/a#b?", "/a?#", "//x/y", "/a://b", "http://x", "http://x/", "http://x?",
-		"http://x#", "HTTP://X/a?b=c://d#e", "http://[::1]:80/a", "http:///a", "://x", "1http://x", "h+-.1://x/y", "http://u@x:1/", "x:443", "/é",
+		"http://x#", "HTTP://X/a?b=c://d", "http://[::1]:80/a", "http://x:1:2/", "http://x:y?z", "http://[::1]x/", "http:///a", "://x", "1http://x", "h+-.1://x/y", "http://u@x:1/", "x:443", "/é",
 	} {
 		f.Add("API.Example.com:443", target)
 	}
-	for _, host := range []string{"", "x", "x.", "X:1", "[::1]", "[::A]:1", "[::1", "::1", "x:1:2", "É.example", "\xff"} {
+	for _, host := range []string{"", "x", "x.", "X:1", "[::1]", "[::A]:1", "[::1", "::1", "[]", "[::1]2", "x:1:2", "x:", "x:1a", ":1", "x@y", "x:y@z", "x/y", "x_y.%41", "É.example", "\xff"} {
 		f.Add(host, "/")
 	}
 	f.Fuzz(func(t *testing.T, host, target string) {
-		authority, reduced := (&exchangeparty.Request{Host: host, Target: target}).Reduced()
+		named, absolute := targetAuthority(target)
+		if absolute {
+			host = named // net/http takes it out
+		}
+		authority, reduced, err := (&exchangeparty.Request{Host: host, Target: target}).Reduced()
+		if got := checkTarget(target, host); (got == nil) != (err == nil) {
+			t.Errorf("%q at %q: %v here, %v there", target, host, got, err)
+		}
+		if err != nil {
+			return
+		}
 		if got := reducedTarget(target); got != reduced {
 			t.Errorf("%q is reduced to %q here, to %q there", target, got, reduced)
 		}
 		if again := reducedTarget(reduced); again != reduced && !strings.Contains(reduced, "://") && strings.Count(reduced, "?") != 1 {
 			t.Errorf("%q is reduced to %q, and that to %q", target, reduced, again)
-		}
-		if _, absolute := cutScheme(target); absolute {
-			return // the authority is the target's, which net/http takes out
 		}
 		if got := normalAuthority(host); got != authority {
 			t.Errorf("%q is %q here, %q there", host, got, authority)

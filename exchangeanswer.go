@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,7 +161,7 @@ func (c *exchangeCall) refused(a *answer) *attemptError {
 		cause = ErrRefused
 		switch {
 		case !c.correctClock(a):
-		case c.now() >= c.binding.timestamp:
+		case c.timestamp(c.first.elapsed(c.t)) >= c.binding.timestamp:
 			failed.remedy = anotherTry
 		default:
 			// What was sent becomes good later, and would outlast the service's memory of
@@ -188,24 +189,31 @@ func (c *exchangeCall) correctClock(a *answer) bool {
 	if !a.body {
 		return false
 	}
+	// Whoever holds the rest back would else hold the call.
+	timer := time.AfterFunc(retryWithin-c.first.elapsed(c.t), func() { _ = a.resp.Body.Close() })
+	defer timer.Stop()
 	reader := a.records.NewReader(a.resp.Body)
 	defer reader.Close()
 	body, err := io.ReadAll(io.LimitReader(reader, maxProblem))
-	if err != nil || len(body) == maxProblem || time.Since(c.first) >= retryWithin {
+	if err != nil || len(body) == maxProblem || !c.inTime() {
 		return false
 	}
 	var p struct{ Now *int64 }
 	if json.Unmarshal(body, &p) != nil || p.Now == nil || *p.Now < 0 || *p.Now > maxTimestamp {
 		return false
 	}
-	c.clock += *p.Now - c.now()
-	c.t.clock.Store(*p.Now - time.Now().Unix())
+	c.clock = *p.Now - c.first.wall.Add(c.first.elapsed(c.t)).Unix()
+	c.t.clock.Store(*p.Now - c.t.wall().Unix())
 	return true
 }
 
 // handlers makes an answer the response that the handler made.
 func (c *exchangeCall) handlers(a *answer) *http.Response {
-	resp := a.resp
+	// A copy: at the body's end net/http puts the trailers, which are anyone's, into
+	// its own.
+	made := *a.resp
+	resp := &made
+	resp.Status = strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode) // the reason is anyone's too
 	for _, name := range [...]string{exchangeHeader, "Sealed-Content-Type", "Sealed-Error", "Content-Type", "Content-Length", "Trailer"} {
 		delete(resp.Header, name)
 	}

@@ -179,23 +179,69 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
+const hostBytes = "abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
+
+// isHost says whether host is a name or an address with at most a port behind it (RFC
+// 3986, section 3.2), so that normalAuthority cuts off nothing but a port.
+func isHost(host string) bool {
+	name := normalAuthority(host)
+	if port := host[len(name):]; port != "" && (port[0] != ':' || strings.Trim(port[1:], "0123456789") != "") {
+		return false
+	}
+	allowed := hostBytes
+	if inner, ok := strings.CutPrefix(name, "["); ok {
+		if name, ok = strings.CutSuffix(inner, "]"); !ok {
+			return false
+		}
+		allowed += ":"
+	}
+	for i := range len(name) {
+		if strings.IndexByte(allowed, name[i]) < 0 {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// checkTarget refuses what handlers could see and the tag would not cover. net/http
+// leaves a # in path and query, lets nearly all bytes into Host, and shows handlers user
+// information (RFC 9110, section 4.2.4) and, in HTTP/2, the authority of an absolute
+// target beside :authority.
+func checkTarget(target, host string) error {
+	if strings.IndexByte(target, '#') >= 0 {
+		return errors.New("a request target with a fragment")
+	}
+	if host != "" && !isHost(host) {
+		return errors.New("a Host that is none")
+	}
+	authority, absolute := targetAuthority(target)
+	if absolute && (!isHost(authority) || normalAuthority(authority) != normalAuthority(host)) {
+		return errors.New("an absolute request target whose authority is none, or not that of the request")
+	}
+	return nil
+}
+
+// targetAuthority returns the authority of a target in absolute form.
+func targetAuthority(target string) (authority string, absolute bool) {
+	rest, absolute := cutScheme(target)
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		rest = rest[:end]
+	}
+	return rest, absolute
+}
+
 // reducedTarget is a request target as both sides bind it, by bytes: gateways turn the
-// absolute form into the origin form, and drop fragments and a question mark with
-// nothing behind it.
+// absolute form into the origin form, and drop a question mark with nothing behind it.
 func reducedTarget(target string) string {
 	if target == "*" {
 		return target
 	}
 	if rest, absolute := cutScheme(target); absolute {
-		end := strings.IndexAny(rest, "/?#")
-		if end < 0 {
-			end = len(rest)
-		}
-		if target = rest[end:]; !strings.HasPrefix(target, "/") {
+		authority, _ := targetAuthority(target)
+		if target = rest[len(authority):]; !strings.HasPrefix(target, "/") {
 			target = "/" + target
 		}
 	}
-	target, _, _ = strings.Cut(target, "#")
 	if strings.IndexByte(target, '?') == len(target)-1 {
 		target = strings.TrimSuffix(target, "?")
 	}

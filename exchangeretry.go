@@ -48,13 +48,13 @@ func (c *exchangeCall) mend(failed *attemptError, key *seal.PublicKey) (*seal.Pu
 	case failed.remedy == noRemedy:
 		return nil, failed.cause
 	case failed.remedy == anotherID:
-		if c.renewed || !isSafe(c.binding.method) || !c.upload.again() {
+		if c.renewed || !c.isSafe() || !c.upload.again() {
 			return nil, failed.cause
 		}
 		c.renewed = true
 		c.newID()
 		return key, nil
-	case c.retried || time.Since(c.first) >= retryWithin:
+	case c.retried || !c.inTime():
 		return nil, failed.cause
 	}
 	if failed.remedy == anotherKey {
@@ -73,6 +73,9 @@ func (c *exchangeCall) mend(failed *attemptError, key *seal.PublicKey) (*seal.Pu
 	if failed.remedy == laterTry && !c.pause() {
 		return nil, c.ended(failed.cause)
 	}
+	if !c.stamp() { // all of that may have taken long
+		return nil, failed.cause
+	}
 	c.retried = true
 	return key, nil
 }
@@ -85,10 +88,26 @@ func (c *exchangeCall) ended(err error) error {
 	return err
 }
 
-// isSafe reports whether a method may be executed twice (RFC 9110, section 9.2.1).
-func isSafe(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+// isSafe reports whether the call may be executed twice (RFC 9110, section 9.2.1): by its
+// method, unless the service may be asked to take it for another.
+func (c *exchangeCall) isSafe() bool {
+	switch c.binding.method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+	default:
+		return false
+	}
+	for _, name := range methodOverrides {
+		for _, line := range c.header[name] {
+			if line != "" {
+				return false
+			}
+		}
+	}
+	return true
 }
+
+// methodOverrides are the fields by which frameworks replace a request's method.
+var methodOverrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
 // pause waits, unless the call would end meanwhile. Retry-After is not looked at: it is
 // not authenticated.

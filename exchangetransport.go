@@ -27,11 +27,11 @@ type exchangeCall struct {
 	upload  *upload         // nil for no body
 
 	id      exchangeID
-	first   time.Time // when the first attempt under the id began
-	clock   int64     // what the service's is ahead of ours, in seconds
-	retried bool      // under the same id
-	renewed bool      // under a second id
-	sent    bool      // something may have left
+	first   attemptTime // when the first attempt under the id began
+	clock   int64       // what the service's is ahead of ours, in seconds
+	retried bool        // under the same id
+	renewed bool        // under a second id
+	sent    bool        // something may have left
 }
 
 // exchange is RoundTrip in the exchange profile.
@@ -75,16 +75,8 @@ func (c *exchangeCall) do() (*http.Response, error) {
 // newID makes what follows another logical request.
 func (c *exchangeCall) newID() {
 	rand.Read(c.id[:]) // never fails, see crypto/rand
-	c.first, c.clock = time.Now(), c.t.clock.Load()
-}
-
-// now returns the time of the next attempt. Within a call it goes by the monotonic clock,
-// so that no attempt has an earlier time than one before it under the same id, nor one
-// that is much later. The service remembers the id of an attempt that it takes for twice
-// its window: that covers another attempt only if its time is about the same.
-func (c *exchangeCall) now() int64 {
-	now := c.first.Add(time.Since(c.first)).Unix() + c.clock
-	return min(max(now, 0), maxTimestamp)
+	c.first, c.clock = attemptTime{time.Now(), c.t.wall()}, c.t.clock.Load()
+	c.binding.timestamp = c.timestamp(0)
 }
 
 // prepare finds out all that is to be sent but for the body, and the key.
@@ -125,16 +117,22 @@ func (c *exchangeCall) prepareTarget() error {
 		c.host = withoutZone(req.URL.Host)
 	}
 	target := req.URL.RequestURI()
+	if strings.IndexByte(target, '#') >= 0 {
+		return errors.New("sealhttp: the URL's RawQuery or Opaque has a #, which no request target has: write it as %23")
+	}
 	authority := c.host
-	if rest, absolute := cutScheme(target); absolute {
-		if end := strings.IndexAny(rest, "/?#"); end >= 0 {
-			rest = rest[:end]
+	if named, absolute := targetAuthority(target); absolute {
+		if strings.IndexByte(named, '@') >= 0 { // net/http would send it
+			return errors.New("sealhttp: the URL's Opaque has user information, which no request target has")
 		}
-		authority = rest[strings.LastIndexByte(rest, '@')+1:]
+		authority = named
 	}
 	for _, host := range [...]string{c.host, authority} {
 		if err := checkHost(host); err != nil {
 			return err
+		}
+		if host != "" && !isHost(host) {
+			return fmt.Errorf("sealhttp: the host %q is none", host)
 		}
 	}
 	c.binding.authority, c.binding.target = normalAuthority(authority), reducedTarget(target)
@@ -231,7 +229,7 @@ func (c *exchangeCall) attempt(key *seal.PublicKey) (*http.Response, *attemptErr
 		return failed(context.Cause(c.req.Context()))
 	}
 	b := &c.binding
-	b.kid, b.id, b.timestamp = key.ID(), c.id, c.now()
+	b.kid, b.id = key.ID(), c.id
 	info, err := b.hpkeInfo()
 	if err != nil {
 		return failed(fmt.Errorf("sealhttp: %w", err))

@@ -1,5 +1,7 @@
 package sealhttp
 
+import "time"
+
 // ReadAccept is readAccept, for the fuzz test that compares it with another reading
 // of the same grammar.
 func ReadAccept(lines []string) (asked, accepted bool) {
@@ -9,3 +11,7 @@ func ReadAccept(lines []string) (asked, accepted bool) {
 
 // WithoutSealed is withoutSealed, for the same test.
 var WithoutSealed = withoutSealed
+
+// SetWall replaces a Transport's wall clock, for tests of what a machine that was
+// suspended does.
+func SetWall(t *Transport, wall func() time.Time) { t.wall = wall }

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealhttp/sealhttp"
 	"github.com/sealhttp/sealhttp/seal"
@@ -41,6 +42,15 @@ var optionsCommon = map[string]struct {
 	"reserved info of the response": {sealhttp.WithInfo(nil, []byte("sealhttp ")), `must not start with "sealhttp "`},
 	"nil info function":             {sealhttp.WithInfoFunc(nil), "WithInfoFunc"},
 	"nil logger":                    {sealhttp.WithLogger(nil), "WithLogger: the logger is nil; use slog.New(slog.DiscardHandler)"},
+	"a header field never bound":    {sealhttp.WithBoundHeaders("Cookie"), "WithBoundHeaders: the header field cookie cannot be bound"},
+	"a bound field twice":           {sealhttp.WithBoundHeaders("x-a", "X-A"), "WithBoundHeaders: the header field x-a is bound twice"},
+	"no name of a field":            {sealhttp.WithBoundHeaders("x a"), "WithBoundHeaders: the name of a bound header field is no token"},
+	"an empty name of a field":      {sealhttp.WithBoundHeaders(""), "WithBoundHeaders"},
+	"17 bound fields": {sealhttp.WithBoundHeaders("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q"),
+		"WithBoundHeaders: 17 bound header fields, at most 16"},
+	"no stream limit":        {sealhttp.WithMaxStreamBytes(0), "WithMaxStreamBytes: 0 bytes"},
+	"stream limit too large": {sealhttp.WithMaxStreamBytes(math.MaxInt64), "WithMaxStreamBytes"},
+	"nil padding":            {sealhttp.WithPadding(nil), "WithPadding: the padding is nil"},
 }
 
 // optionsServer are the errors of those that only New and With have.
@@ -65,6 +75,16 @@ var optionsServer = map[string]struct {
 	"exchange as the content type": {sealhttp.WithDefaultContentType(sealhttp.ExchangeMediaType), "the type of the plaintext"},
 	"nil error handler":            {sealhttp.WithErrorHandler(nil), "WithErrorHandler"},
 	"nil observer":                 {sealhttp.WithObserver(nil), "WithObserver"},
+	"no authority":                 {sealhttp.WithAuthority(""), "WithAuthority"},
+	"a URL as the authority":       {sealhttp.WithAuthority("https://api.example.com"), "WithAuthority"},
+	"an authority with no port":    {sealhttp.WithAuthority("api.example.com:evil"), "WithAuthority"},
+	"an authority not in ASCII":    {sealhttp.WithAuthority("bücher.example"), "WithAuthority"},
+	"a prefix without a slash":     {sealhttp.WithTargetPrefix("public"), "WithTargetPrefix"},
+	"a prefix with a query":        {sealhttp.WithTargetPrefix("/public?a"), "WithTargetPrefix"},
+	"nil replay guard":             {sealhttp.WithReplayGuard(nil), "WithReplayGuard: the guard is nil"},
+	"no replay window":             {sealhttp.WithReplayWindow(0), "WithReplayWindow"},
+	"half a second of window":      {sealhttp.WithReplayWindow(1500 * time.Millisecond), "WithReplayWindow: 1.5s"},
+	"more than a day of window":    {sealhttp.WithReplayWindow(25 * time.Hour), "WithReplayWindow"},
 }
 
 func TestOptionsOfNewRefused(t *testing.T) {

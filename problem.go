@@ -79,7 +79,7 @@ var problems = map[Code]struct{ title, detail string }{
 	CodePolicyUnavailable:          {"The encryption policy is not available", "Try again later."},
 	CodeKeyStoreUnavailable:        {"The encryption keys are not available", "Try again later."},
 	CodeBindingRequired:            {"The request does not bind what it must", "Name in bind the header fields that this API requires."},
-	CodeStale:                      {"The request is too old, or too new", "Correct the clock by the member now of this problem, seal again under the same id, and try once more."},
+	CodeStale:                      {"The request is too old, or too new", "Correct the clock by the member now of this problem, and try once more: under the same id unless the request's time would be earlier than before."},
 	CodeReplayed:                   {"The request was received before", "It may have been executed then. Only a request that is safe is to be sent again, under a new id."},
 	CodeRequestIncomplete:          {"The request's body did not arrive whole", "The handler has run, and the outcome is unknown: find it out before the request is sent again."},
 	CodeReplayGuardUnavailable:     {"Replayed requests cannot be told apart now", "Try again later, under the same id."},

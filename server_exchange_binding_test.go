@@ -2,14 +2,21 @@ package sealhttp_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/sealhttp/sealhttp"
 )
@@ -90,6 +97,14 @@ func srvHostileEdits() []srvEdit {
 		{"two slashes", srvOpaque("/orders//1?x=1&y=%2f"), "", failed},
 		{"a question mark behind the query", srvOpaque("/orders/1?x=1&y=%2f?"), "", failed},
 		{"an absolute form with another path", srvOpaque("//api.example.com/orders/2?x=1&y=%2f"), "HTTP/1.1", failed},
+		{"a fragment", srvOpaque("/orders/1?x=1&y=%2f#here"), "", malformed},
+		{"more of a query behind a fragment", srvOpaque("/orders/1?x=1&y=%2f#&y=3"), "", malformed},
+		{"an empty fragment", srvOpaque("/orders/1?x=1&y=%2f#"), "", malformed},
+		{"a fragment in an absolute form", srvOpaque("//api.example.com/orders/1?x=1&y=%2f#here?#"), "HTTP/1.1", malformed},
+		{"user information", srvOpaque("//user:pass@api.example.com/orders/1?x=1&y=%2f"), "HTTP/1.1", malformed},
+		{"another host behind the port", srvHostHeader("api.example.com:443.evil.example"), "", malformed},
+		{"a port that is none", srvHostHeader("api.example.com:evil.example"), "HTTP/1.1", malformed},
+		{"two ports", srvHostHeader("api.example.com:80:90"), "HTTP/1.1", malformed},
 		{"Sealed-Content-Type", srvSetHeader("Sealed-Content-Type", "text/html"), "", failed},
 		{"Sealed-Content-Type in another case", srvSetHeader("Sealed-Content-Type", "text/Plain"), "", failed},
 		{"Sealed-Content-Type dropped", srvSetHeader("Sealed-Content-Type"), "", failed},
@@ -158,8 +173,6 @@ func srvHarmlessEdits() []srvEdit {
 			srvOpaque("//api.example.com/orders/1?x=1&y=%2f")(req)
 			req.Host = "evil.example.com"
 		}, "HTTP/1.1", ""},
-		{"a fragment", srvOpaque("/orders/1?x=1&y=%2f#here"), "HTTP/1.1", ""},
-		{"a fragment in an absolute form", srvOpaque("//api.example.com/orders/1?x=1&y=%2f#here?#"), "HTTP/1.1", ""},
 		{"white space around a bound value", func(req *http.Request) {
 			req.Header["Authorization"] = []string{" \t" + req.Header.Get("Authorization") + "\t "}
 		}, "", ""},
@@ -255,7 +268,8 @@ func TestServerExchangeBindingBehindGateways(t *testing.T) {
 		{name: "a prefix that was not stripped", opts: []sealhttp.Option{sealhttp.WithTargetPrefix("/public")}, authority: "a", target: "/public/a", host: "a", arrives: "/public/a", code: failed},
 		{name: "the prefix alone", opts: []sealhttp.Option{sealhttp.WithTargetPrefix("/public")}, authority: "a", target: "/public/", host: "a", arrives: "/"},
 		{name: "a lone question mark", authority: "a", target: "/a", host: "a", arrives: "/a?"},
-		{name: "a lone question mark before a fragment", authority: "a", target: "/a", host: "a", arrives: "/a?#f", only: "HTTP/1.1"},
+		{name: "a fragment", authority: "a", target: "/a", host: "a", arrives: "/a?#f", code: sealhttp.CodeMalformed},
+		{name: "WithAuthority and a Host that is none", opts: []sealhttp.Option{sealhttp.WithAuthority("api.example.com")}, authority: "api.example.com", target: "/a", host: "10.0.0.1:80.evil.example", arrives: "/a", code: sealhttp.CodeMalformed},
 		{name: "two question marks", authority: "a", target: "/a??", host: "a", arrives: "/a??"},
 		{name: "two question marks are not one", authority: "a", target: "/a?", host: "a", arrives: "/a??", code: failed},
 		{name: "two question marks are not none", authority: "a", target: "/a", host: "a", arrives: "/a??", code: failed},
@@ -264,7 +278,6 @@ func TestServerExchangeBindingBehindGateways(t *testing.T) {
 		{name: "a URL in the query", authority: "a", target: "/a?b=https://c/d", host: "a", arrives: "/a?b=https://c/d"},
 		{name: "a path that looks like an authority", authority: "a", target: "/a//b://c/d", host: "a", arrives: "/a//b://c/d"},
 		{name: "a target that is too long with its prefix", opts: []sealhttp.Option{sealhttp.WithTargetPrefix("/public")}, authority: "a", target: "/" + strings.Repeat("b", 8190), host: "a", arrives: "/" + strings.Repeat("b", 8190), code: sealhttp.CodeMalformed},
-		{name: "a fragment does not count", authority: "a", target: "/" + strings.Repeat("b", 8191), host: "a", arrives: "/" + strings.Repeat("b", 8191) + "#" + strings.Repeat("c", 100), only: "HTTP/1.1"},
 	} {
 		for _, proto := range srvProtos {
 			if tt.only != "" && tt.only != proto {
@@ -299,8 +312,9 @@ func TestServerExchangeBindingOddTargets(t *testing.T) {
 	m := srvMiddleware(t)
 	conn := srvDial(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RequestURI) })))
 	for _, tt := range []struct{ line, method, authority, target string }{
-		{"GET http://h/a?# HTTP/1.1\r\nHost: test\r\n", "GET", "h", "/a"},
-		{"GET http://user:pass@H:1/a HTTP/1.1\r\nHost: test\r\n", "GET", "h", "/a"},
+		{"GET http://h/a? HTTP/1.1\r\nHost: test\r\n", "GET", "h", "/a"},
+		{"GET http://H:/a HTTP/1.1\r\nHost: test\r\n", "GET", "h", "/a"},
+		{"GET http://H?a HTTP/1.1\r\nHost: test\r\n", "GET", "h", "/?a"},
 		{"REPORT /a HTTP/1.1\r\nHost: test\r\n", "REPORT", "test", "/a"},
 	} {
 		x := srvTurn(tt.method, tt.target)
@@ -337,6 +351,114 @@ func TestServerExchangeBindingOddTargets(t *testing.T) {
 	r.Header = x.head()
 	m.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
 	x.open(t, &srvAnswer{status: w.Code, header: w.Header(), body: w.Body.Bytes()})
+}
+
+// Targets and hosts that net/http's client does not send, but its server takes, and of
+// which a handler would see more than is bound.
+func TestServerExchangeBindingHiddenTargets(t *testing.T) {
+	for _, tt := range []struct {
+		http2        bool
+		host, target string // as they arrive
+		opts         []sealhttp.Option
+		taken        bool
+	}{
+		{host: "api.example.com:8443", target: "/a?x=1", taken: true},
+		{host: "api.example.com:evil.example", target: "/a?x=1"},
+		{host: "api.example.com:443(evil.example", target: "/a?x=1"},
+		{host: "api.example.com:443.evil.example", target: "/a?x=1", opts: []sealhttp.Option{sealhttp.WithAuthority("api.example.com")}},
+		{host: "[api.example.com", target: "/a?x=1", opts: []sealhttp.Option{sealhttp.WithAuthority("api.example.com")}},
+		{host: "api.example.com", target: "http:///a?x=1"},
+		{host: "api.example.com", target: "http://user@api.example.com/a?x=1"},
+		{host: "api.example.com", target: "http://api.example.com:80@api.example.com/a?x=1"},
+		{http2: true, host: "api.example.com:8443", target: "/a?x=1", taken: true},
+		{http2: true, host: "api.example.com", target: "https://API.example.com:443/a?x=1", taken: true},
+		{http2: true, host: "api.example.com", target: "https://evil.example/a?x=1"},
+		{http2: true, host: "api.example.com", target: "https://evil.example/a?x=1", opts: []sealhttp.Option{sealhttp.WithAuthority("api.example.com")}},
+		{http2: true, host: "api.example.com", target: "https://evil@api.example.com/a?x=1"},
+		{http2: true, host: "api.example.com", target: "/a?x=1#&x=2"},
+		{http2: true, host: "api.example.com:443/../../x?y", target: "/a?x=1"},
+		{http2: true, host: "evil.example/?", target: "/a?x=1", opts: []sealhttp.Option{sealhttp.WithAuthority("api.example.com")}},
+	} {
+		t.Run(fmt.Sprintf("%q at %q, HTTP/2 %v", tt.target, tt.host, tt.http2), func(t *testing.T) {
+			ran := false
+			m := srvMiddleware(t, append(tt.opts, sealhttp.WithLogger(slog.New(slog.DiscardHandler)))...)
+			h := m.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ran = true }))
+			x := srvTurn("GET", "/a?x=1")
+			x.authority = "api.example.com"
+			x.seal(t)
+			var a *srvAnswer
+			if tt.http2 {
+				a = srvFrames(t, h, tt.host, tt.target, x.head())
+			} else {
+				conn := srvDial(t, h)
+				var head bytes.Buffer
+				fmt.Fprintf(&head, "GET %s HTTP/1.1\r\nHost: %s\r\n", tt.target, tt.host)
+				srvCheck(t, x.head().Write(&head))
+				_, err := conn.Write(append(head.Bytes(), "\r\n"...))
+				srvCheck(t, err)
+				a = conn.answer()
+			}
+			if tt.taken {
+				x.open(t, a)
+			} else {
+				x.refusedInClear(t, a, sealhttp.CodeMalformed, 400)
+			}
+			if ran != tt.taken {
+				t.Errorf("the handler ran: %v", ran)
+			}
+		})
+	}
+}
+
+// srvFrames sends a GET over HTTP/2, with :authority and :path as they are given.
+func srvFrames(t *testing.T, h http.Handler, authority, path string, header http.Header) *srvAnswer {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos = []string{"h2"}
+	conn, err := tls.Dial("tcp", s.Listener.Addr().String(), config)
+	srvCheck(t, err)
+	defer conn.Close()
+	srvCheck(t, conn.SetDeadline(time.Now().Add(srvTimeout)))
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	srvCheck(t, err)
+	framer := http2.NewFramer(conn, conn)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	srvCheck(t, framer.WriteSettings())
+	var block bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", authority}, {":path", path}} {
+		srvCheck(t, fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+	}
+	for name, lines := range header {
+		for _, line := range lines {
+			srvCheck(t, fields.WriteField(hpack.HeaderField{Name: strings.ToLower(name), Value: line}))
+		}
+	}
+	srvCheck(t, framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true}))
+	a := &srvAnswer{header: http.Header{}}
+	for {
+		frame, err := framer.ReadFrame()
+		srvCheck(t, err)
+		switch f := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			a.status, err = strconv.Atoi(f.PseudoValue("status"))
+			srvCheck(t, err)
+			for _, field := range f.RegularFields() {
+				a.header.Add(field.Name, field.Value)
+			}
+		case *http2.DataFrame:
+			a.body = append(a.body, f.Data()...)
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			t.Fatalf("the server broke off: %v", frame)
+		}
+		if h := frame.Header(); h.StreamID == 1 && h.Flags.Has(http2.FlagDataEndStream) {
+			return a
+		}
+	}
 }
 
 // The configured info is bound.

@@ -485,6 +485,12 @@ func TestServerExchangeHostileRequests(t *testing.T) {
 		{"method", func(r *http.Request, b []byte) []byte { r.Method = "PUT"; return b }, 400, "decryption_failed"},
 		{"path", func(r *http.Request, b []byte) []byte { r.RequestURI = "/other"; return b }, 400, "decryption_failed"},
 		{"query", func(r *http.Request, b []byte) []byte { r.RequestURI += "&b=2"; return b }, 400, "decryption_failed"},
+		{"fragment", func(r *http.Request, b []byte) []byte { r.RequestURI += "#&b=2"; return b }, 400, "malformed"},
+		{"another's absolute form", func(r *http.Request, b []byte) []byte {
+			r.RequestURI = "http://another.example" + r.RequestURI
+			return b
+		}, 400, "malformed"},
+		{"port", func(r *http.Request, b []byte) []byte { r.Host += ".another.example"; return b }, 400, "malformed"},
 		{"host", func(r *http.Request, b []byte) []byte { r.Host = "another.example"; return b }, 400, "decryption_failed"},
 		{"account", func(r *http.Request, b []byte) []byte { r.Header.Set("Authorization", "Bearer thief"); return b }, 400, "decryption_failed"},
 		{"account dropped", func(r *http.Request, b []byte) []byte { r.Header.Del("Authorization"); return b }, 400, "decryption_failed"},
@@ -521,7 +527,7 @@ func TestServerExchangeHostileRequests(t *testing.T) {
 			r.Header.Set("Via", "1.1 hop")
 			r.Header.Set("Accept", "text/html")
 			r.Header.Set("User-Agent", "hop")
-			r.RequestURI = "http://127.0.0.1" + r.RequestURI + "#x"
+			r.RequestURI = "http://127.0.0.1" + r.RequestURI
 			return b
 		}, 200, ""},
 	}
@@ -544,7 +550,7 @@ func TestServerExchangeHostileRequests(t *testing.T) {
 			if k.status == 200 {
 				want = []string{"POST " + req.URL.RequestURI() + " Bearer x text/plain body"}
 				for i := range executed { // a gateway may use the absolute form
-					executed[i] = strings.NewReplacer("http://127.0.0.1", "", "#x", "").Replace(executed[i])
+					executed[i] = strings.Replace(executed[i], "http://127.0.0.1", "", 1)
 				}
 			}
 			if !slices.Equal(executed, want) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealhttp/sealhttp/seal"
 )
@@ -101,7 +102,7 @@ type transportConfig struct {
 // the body: one of up to 64 KiB of ciphertext is kept, for a longer one the request's
 // GetBody is asked. GET, HEAD and OPTIONS are sent once more, as
 // another request, when the service says that it has seen them before, or finds their
-// time too early. From stale on the Transport goes by the service's clock. net/http
+// time too early, unless a field as X-HTTP-Method-Override names another method. From stale on the Transport goes by the service's clock. net/http
 // itself may send the same bytes again, of any method, and as often as a hop makes it:
 // give calls a deadline.
 //
@@ -115,6 +116,7 @@ type transportConfig struct {
 type Transport struct {
 	keys  ServerPublicKeys
 	clock atomic.Int64 // what the service's is ahead of ours, in seconds
+	wall  func() time.Time
 	transportConfig
 }
 
@@ -177,7 +179,7 @@ func NewTransport(keys ServerPublicKeys, opts ...TransportOption) (*Transport, e
 	if keys == nil {
 		return nil, errors.New("sealhttp: NewTransport: keys are nil")
 	}
-	t := &Transport{keys: keys, transportConfig: transportConfig{settings: defaultSettings(), base: http.DefaultTransport, profile: MessageProfile}}
+	t := &Transport{keys: keys, wall: wallTime, transportConfig: transportConfig{settings: defaultSettings(), base: http.DefaultTransport, profile: MessageProfile}}
 	for _, opt := range opts {
 		if opt == nil {
 			return nil, errors.New("sealhttp: an option is nil")
@@ -367,9 +369,15 @@ func (t *Transport) attempt(req *http.Request, plaintext, info []byte, key *seal
 	return resp, nil
 }
 
-// discard closes a response's body, read so far that its connection can be kept.
+// discard closes a response's body, read so far that its connection can be kept, but not
+// waited for much longer than it would take to make another.
 func discard(resp *http.Response) {
-	const enough = 4 << 10
+	const (
+		enough = 4 << 10
+		within = time.Second
+	)
+	timer := time.AfterFunc(within, func() { _ = resp.Body.Close() }) // ends a Read that waits
+	defer timer.Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, enough)
 	_ = resp.Body.Close()
 }

@@ -86,9 +86,8 @@ func txOpen(r *http.Request, keys ...*seal.PrivateKey) (*txRequest, error) {
 		host, _, _ = strings.Cut(r.Host, "]")
 		host += "]"
 	}
-	target, _, _ := strings.Cut(r.RequestURI, "#")
 	lp := func(s string) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...) }
-	info := bytes.Join([][]byte{[]byte("sealhttp exchange v1 request\x00"), lp(r.Method), lp(host), lp(target), {0}, lp(q.contentType)}, nil)
+	info := bytes.Join([][]byte{[]byte("sealhttp exchange v1 request\x00"), lp(r.Method), lp(host), lp(r.RequestURI), {0}, lp(q.contentType)}, nil)
 	if q.body {
 		info[len(info)-len(q.contentType)-3] = 1
 	}

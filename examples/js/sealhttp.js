@@ -119,54 +119,84 @@ async function exchange(call) {
   const body = call.streamed ? chunksOf(request.body) : [new Uint8Array(await request.clone().arrayBuffer())];
   // A service that requires encryption takes these methods with a sealed body only, be it empty.
   const hasBody = call.streamed || body[0].length > 0 || ["POST", "PUT", "PATCH"].includes(request.method);
-  const safe = ["GET", "HEAD", "OPTIONS"].includes(request.method);
+  const safe =
+    ["GET", "HEAD", "OPTIONS"].includes(request.method) && !methodOverrides.some((name) => request.headers.get(name));
+  const { origin } = new URL(request.url);
   let key = await call.publicKey(null);
   let id = crypto.getRandomValues(new Uint8Array(16));
-  let first = Date.now();
+  let first = clocksNow();
+  let ts = timestamp(origin);
   let retried = false;
   let renewed = false;
   for (;;) {
     let failure;
     try {
-      return await attempt(call, key, id, hasBody && body);
+      return await attempt(call, key, id, ts, hasBody && body);
     } catch (error) {
       failure = error;
     }
     if (!(failure instanceof SealedError) || call.streamed) throw failure;
-    if (failure.authenticated && failure.code === "replayed") {
+    let replayed = failure.authenticated && failure.code === "replayed";
+    if (!replayed && failure.now !== undefined && elapsed(first) < retryWithin) {
+      clocks.set(origin, failure.now - Date.now() / 1000);
+      // What was sent becomes good later, and would outlast the service's memory of an attempt that is executed now.
+      replayed = timestamp(origin) < ts;
+    }
+    if (replayed) {
       if (renewed || !safe) throw failure;
       renewed = true;
       id = crypto.getRandomValues(new Uint8Array(16));
-      first = Date.now();
+      first = clocksNow();
+      ts = timestamp(origin);
       continue;
     }
-    if (retried || Date.now() - first > 60_000) throw failure;
+    if (retried || elapsed(first) >= retryWithin) throw failure;
     retried = true;
     if (failure.code === "unknown_key") {
       const other = await call.publicKey(key);
       if (!other || sameKey(other, key)) throw failure;
       key = other;
-    } else if (failure.now !== undefined) {
-      clocks.set(new URL(request.url).origin, failure.now - Date.now() / 1000);
     } else if (failure.status === 503) {
       await new Promise((done) => setTimeout(done, 500 + Math.random() * 1000));
       request.signal?.throwIfAborted();
-    } else if (failure.code !== "no_answer") {
+    } else if (failure.code !== "no_answer" && failure.now === undefined) {
       throw failure;
     }
+    // All of that may have taken long. It is the ts that is sent which counts, not when it arrives.
+    const next = timestamp(origin);
+    if (elapsed(first) >= retryWithin || next < ts) throw failure;
+    ts = next;
   }
+}
+
+const retryWithin = 60_000;
+
+/** By these fields frameworks replace a request's method. */
+const methodOverrides = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+const clocksNow = () => ({ wall: Date.now(), monotonic: performance.now() });
+
+/** How long ago that was, in milliseconds: by the clock that says longer, since one may stand still while the machine
+ * is suspended and the other may be set. Too long, if they have parted. */
+function elapsed(since) {
+  const now = clocksNow();
+  const wall = now.wall - since.wall;
+  const monotonic = now.monotonic - since.monotonic;
+  return Math.abs(wall - monotonic) > 3000 ? Infinity : Math.max(wall, monotonic);
 }
 
 // How far ahead the services' clocks are, in seconds, by origin.
 const clocks = new Map();
 
+const timestamp = (origin) =>
+  Math.min(Math.max(Math.floor(Date.now() / 1000 + (clocks.get(origin) ?? 0)), 0), 999_999_999_999);
+
 /** Sends one request and opens its response. body is an iterable of bytes, or false for none. */
-async function attempt(call, key, id, body) {
+async function attempt(call, key, id, ts, body) {
   const { request, contentType, bind } = call;
   const url = new URL(request.url);
   const target = url.pathname + url.search;
   if (target.length > 8192) throw new TypeError("the target is too long to be bound");
-  const ts = Math.min(Math.max(Math.floor(Date.now() / 1000 + (clocks.get(url.origin) ?? 0)), 0), 999_999_999_999);
   const values = bind.map((name) => latin1(request.headers.get(name) ?? ""));
   const bound = concat(...bind.map((name, i) => concat(lp(latin1(name)), uint(values[i].length, 4), values[i])));
   const info = concat(

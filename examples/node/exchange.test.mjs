@@ -325,15 +325,27 @@ describe("sent again", () => {
   test("after stale, with the service's clock", async (t) => {
     const { now } = Date;
     t.after(() => (Date.now = now));
-    for (const wrong of [-3600, 7200]) {
-      Date.now = () => now() + wrong * 1000;
-      const wire = tapped();
-      assert.equal((await count({ fetch: wire.fetch })).status, 200);
-      assert.equal(wire.requests.length, 2);
-      assert.equal(ids(wire), 1);
-      assert.equal((await count({ fetch: wire.fetch })).status, 200);
-      assert.equal(wire.requests.length, 3, "the clock is kept in mind");
-    }
+    Date.now = () => now() - 3600_000;
+    const wire = tapped();
+    assert.equal((await count({ fetch: wire.fetch })).status, 200);
+    assert.equal(wire.requests.length, 2);
+    assert.equal(ids(wire), 1);
+    assert.equal((await count({ fetch: wire.fetch })).status, 200);
+    assert.equal(wire.requests.length, 3, "the clock is kept in mind");
+
+    // A time that was too early becomes good later: no other attempt under that id.
+    Date.now = () => now() + 7200_000;
+    const early = tapped();
+    await assert.rejects(count({ fetch: early.fetch }), code("stale", { authenticated: true, outcomeUnknown: true }));
+    assert.equal(early.requests.length, 1);
+    assert.equal((await count({ fetch: early.fetch })).status, 200, "the clock is kept in mind");
+    assert.equal(early.requests.length, 2);
+    Date.now = () => now() + 14400_000;
+    const safe = tapped();
+    assert.equal((await sealedFetch(`${url}/echo`, {}, { publicKey, fetch: safe.fetch })).status, 200);
+    assert.equal(safe.requests.length, 2);
+    assert.equal(ids(safe), 2);
+
     Date.now = now;
     await assert.rejects(
       sealedFetch(`${url}/echo`, { method: "HEAD" }, { publicKey }),
@@ -392,16 +404,46 @@ describe("sent again", () => {
     assert.equal(sent, 1);
   });
 
-  test("not after a minute", async (t) => {
-    const { now } = Date;
+  for (const [name, wall, monotonic] of [
+    ["a minute", 61_000, 61_000],
+    ["the machine was suspended", 10_000, 0],
+    ["the clock was set back", -10_000, 0],
+  ])
+    test(`not after ${name}`, async (t) => {
+      const clocks = [Date.now.bind(Date), performance.now.bind(performance)];
+      const wire = tapped();
+      const late = async (request) => {
+        wire.requests.push(request);
+        t.mock.method(Date, "now", () => clocks[0]() + wall);
+        t.mock.method(performance, "now", () => clocks[1]() + monotonic);
+        throw new TypeError("fetch failed");
+      };
+      await assert.rejects(count({ fetch: late }), code("no_answer"));
+      assert.equal(wire.requests.length, 1);
+    });
+
+  test("not after a minute that another key has taken", async (t) => {
+    const clocks = [Date.now.bind(Date), performance.now.bind(performance)];
     const wire = tapped();
-    const late = async (request) => {
-      wire.requests.push(request);
-      t.mock.method(Date, "now", () => now() + 61_000);
-      throw new TypeError("fetch failed");
+    const source = async (refused) => {
+      if (!refused) return { ...publicKey, kid: 77 };
+      t.mock.method(Date, "now", () => clocks[0]() + 61_000);
+      t.mock.method(performance, "now", () => clocks[1]() + 61_000);
+      return publicKey;
     };
-    await assert.rejects(count({ fetch: late }), code("no_answer"));
+    await assert.rejects(count({ publicKey: source, fetch: wire.fetch }), code("unknown_key"));
     assert.equal(wire.requests.length, 1);
+  });
+
+  test("not a GET that asks for another method", async () => {
+    for (const name of ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"]) {
+      const wire = tapped();
+      await assert.rejects(
+        sealedFetch(`${url}/echo`, { headers: { [name]: "DELETE" } }, { publicKey, fetch: losing(wire, "after") }),
+        code("replayed", { authenticated: true, outcomeUnknown: true }),
+      );
+      assert.equal(ids(wire), 1);
+    }
   });
 
   test("no more than once", async () => {

@@ -3,6 +3,7 @@ package exchangeparty
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"regexp"
 	"strings"
 )
 
@@ -18,30 +19,38 @@ type Request struct {
 }
 
 // Reduced returns authority and target as they are bound.
-func (r *Request) Reduced() (authority, target string) {
+func (r *Request) Reduced() (authority, target string, err error) {
 	authority, target = r.Host, r.Target
+	if strings.Contains(target, "#") {
+		return "", "", malformed("a target with a fragment")
+	}
+	if authority != "" && !isAuthority(authority) {
+		return "", "", malformed("the authority")
+	}
 	if at := strings.Index(target, "://"); at > 0 && isScheme(target[:at]) {
 		rest := target[at+3:]
-		end := strings.IndexAny(rest, "/?#")
+		end := strings.IndexAny(rest, "/?")
 		if end < 0 {
 			end = len(rest)
 		}
 		authority, target = rest[:end], rest[end:]
-		authority = authority[strings.LastIndexByte(authority, '@')+1:] // no user information
+		if !isAuthority(authority) {
+			return "", "", malformed("the target's authority")
+		}
 		if !strings.HasPrefix(target, "/") {
 			target = "/" + target
 		}
 	}
-	if target != "*" {
-		if at := strings.IndexByte(target, '#'); at >= 0 {
-			target = target[:at]
-		}
-		if strings.Count(target, "?") == 1 && strings.HasSuffix(target, "?") {
-			target = target[:len(target)-1]
-		}
+	if strings.Count(target, "?") == 1 && strings.HasSuffix(target, "?") {
+		target = target[:len(target)-1]
 	}
-	return reducedAuthority(authority), target
+	return reducedAuthority(authority), target, nil
 }
+
+// authorities are RFC 3986's host and port, both without looking at what is escaped.
+var authorities = regexp.MustCompile(`^(\[[\w.~!$&'()*+,;=%:-]+\]|[\w.~!$&'()*+,;=%-]+)(:[0-9]*)?$`)
+
+func isAuthority(s string) bool { return authorities.MatchString(s) }
 
 func isScheme(s string) bool {
 	return strings.IndexByte(alpha, s[0]) >= 0 && strings.Trim(s, alpha+digits+"+-.") == ""
@@ -91,7 +100,10 @@ func (r *Request) BoundInput(names []string) ([]byte, error) {
 
 // HPKEInfo returns the info of the request's context.
 func (r *Request) HPKEInfo(f *RequestField) ([]byte, error) {
-	authority, target := r.Reduced()
+	authority, target, err := r.Reduced()
+	if err != nil {
+		return nil, err
+	}
 	method := r.Method
 	if method == "" {
 		method = "GET"

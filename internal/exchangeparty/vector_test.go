@@ -47,7 +47,8 @@ func TestVectors(t *testing.T) {
 			server := keyOf(t, &v.Server)
 			r := &v.Request
 			request := r.Request()
-			authority, target := request.Reduced()
+			authority, target, err := request.Reduced()
+			check(t, err)
 			if authority != r.Authority || target != r.Target {
 				t.Errorf("reduced to %q and %q", authority, target)
 			}

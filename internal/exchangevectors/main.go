@@ -77,7 +77,10 @@ func (s *scenario) vector(suite seal.Suite) exchangeparty.Vector {
 		r.Header[name] = value
 	}
 	bound := r.Request()
-	r.Authority, r.Target = bound.Reduced()
+	var err error
+	if r.Authority, r.Target, err = bound.Reduced(); err != nil {
+		log.Fatal(err)
+	}
 	r.BoundInput = must(bound.BoundInput(r.Bind))
 	hash := sha256.Sum256(r.BoundInput)
 	r.Bound = hash[:]
