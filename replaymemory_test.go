@@ -163,6 +163,9 @@ func heapInUse() int64 {
 // The bound in bytes holds for the real heap, whoever the callers are and whenever they
 // come, and nothing is taken before they do.
 func TestMemoryReplayGuardBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it fills a guard")
+	}
 	for _, maxBytes := range []int64{44 << 10, 100_000, 3 << 19, 1 << 21, 3 << 20} {
 		for name, caller := range map[string]func(i int) string{
 			"8 callers":           func(i int) string { return fmt.Sprint(i % 8) },
