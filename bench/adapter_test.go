@@ -13,6 +13,7 @@ import (
 	"github.com/sealhttp/sealhttp/adapters/chiseal"
 	"github.com/sealhttp/sealhttp/adapters/echoseal"
 	"github.com/sealhttp/sealhttp/adapters/ginseal"
+	"github.com/sealhttp/sealhttp/bench/internal/harness"
 	"github.com/sealhttp/sealhttp/seal"
 )
 
@@ -56,38 +57,27 @@ var routers = []struct {
 	}},
 }
 
-// BenchmarkAdapter is a call through each router: in plaintext, without and behind a
-// Middleware, and sealed both ways.
+// BenchmarkAdapter is a call of 1 KiB through each router: in plaintext, without and
+// behind a Middleware, and sealed both ways in both profiles.
 func BenchmarkAdapter(b *testing.B) {
 	const size = 1 << 10
 	p := newParty(b, seal.X25519AES256GCM)
-	handler := reply(size).ServeHTTP
+	handler := harness.Reply(size).ServeHTTP
 	for _, router := range routers {
 		for _, row := range []struct {
-			name   string
-			m      *sealhttp.Middleware
-			sealed bool
+			name string
+			m    *sealhttp.Middleware
+			call *harness.Call
+			want int
 		}{
-			{"body=plain/by=router", nil, false},
-			{"body=plain/by=sealhttp", p.middleware(b), false},
-			{"body=sealed/by=sealhttp", p.middleware(b), true},
+			{"body=plain/by=router", nil, plainCall(http.MethodPost, size), size},
+			{"body=plain/by=sealhttp", p.middleware(b), plainCall(http.MethodPost, size), size},
+			{"body=message/by=sealhttp", p.middleware(b), p.messageCall(b, size), size + p.client.Public().Overhead()},
+			{"body=exchange/by=sealhttp", p.exchangeMiddleware(b, noCallerKey, takesAll{}), p.exchangeCall(b, size), recordsLen(size)},
 		} {
 			b.Run(fmt.Sprintf("router=%s/%s", router.name, row.name), func(b *testing.B) {
 				served := router.mount(row.m, handler)
-				want := size
-				call := newCall(http.MethodPost, "/events", make([]byte, size))
-				call.request.Header.Set("Content-Type", "application/json")
-				if row.sealed {
-					call = newCall(http.MethodPost, "/events", p.message(b, size))
-					call.request.Header.Set("Content-Type", sealhttp.MediaType)
-					call.request.Header.Set("Accept", sealhttp.MediaType)
-					want += p.client.Public().Overhead()
-				}
-				measure(b, 0, func() {
-					if n := call.serve(served); n != want {
-						b.Fatalf("status %d, %d bytes", call.writer.status, n)
-					}
-				})
+				measure(b, 0, func() { serve(b, row.call, served, row.want) })
 			})
 		}
 	}

@@ -9,28 +9,36 @@
 package bench
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"strconv"
 	"testing"
 
 	"github.com/cloudflare/circl/hpke"
 	"github.com/cloudflare/circl/kem"
 
 	"github.com/sealhttp/sealhttp"
+	"github.com/sealhttp/sealhttp/bench/internal/harness"
 	"github.com/sealhttp/sealhttp/keyring"
 	"github.com/sealhttp/sealhttp/seal"
 )
 
-var sizes = []struct {
+type size struct {
 	name  string
 	bytes int
-}{{"0B", 0}, {"1KiB", 1 << 10}, {"16KiB", 16 << 10}, {"1MiB", 1 << 20}}
+}
+
+var sizes = []size{{"0B", 0}, {"1KiB", 1 << 10}, {"16KiB", 16 << 10}, {"1MiB", 1 << 20}, {"10MiB", 10 << 20}}
+
+// sizesOf are those that a suite is measured at: at the largest, suites with the same
+// AEAD no longer differ.
+func sizesOf(suite seal.Suite) []size {
+	if suite == seal.X25519AES256GCM {
+		return sizes
+	}
+	return sizes[:4]
+}
 
 // party is both ends of a call in one suite, for sealhttp and for bare circl.
 type party struct {
@@ -86,6 +94,15 @@ func (p *party) middleware(b testing.TB) *sealhttp.Middleware {
 	return m
 }
 
+// messageCall is a call of the message profile, sealed both ways.
+func (p *party) messageCall(b testing.TB, size int) *harness.Call {
+	b.Helper()
+	call := harness.NewCall(http.MethodPost, "/events", p.message(b, size))
+	call.Header().Set("Content-Type", sealhttp.MediaType)
+	call.Header().Set("Accept", sealhttp.MediaType)
+	return call
+}
+
 // message seals a request's body.
 func (p *party) message(b testing.TB, size int) []byte {
 	b.Helper()
@@ -102,18 +119,12 @@ func (p *party) message(b testing.TB, size int) []byte {
 func BenchmarkMessage(b *testing.B) {
 	for _, suite := range seal.Suites() {
 		p := newParty(b, suite)
-		for _, size := range sizes {
+		for _, size := range sizesOf(suite) {
 			name := fmt.Sprintf("profile=message/suite=%v/size=%s", suite, size.name)
 			b.Run(name+"/by=sealhttp", func(b *testing.B) {
-				handler := p.middleware(b).Handler(reply(size.bytes))
-				call := newCall(http.MethodPost, "/events", p.message(b, size.bytes))
-				call.request.Header.Set("Content-Type", sealhttp.MediaType)
-				call.request.Header.Set("Accept", sealhttp.MediaType)
-				measure(b, 2*size.bytes, func() {
-					if n := call.serve(handler); n != size.bytes+p.client.Public().Overhead() {
-						b.Fatalf("status %d, %d bytes", call.writer.status, n)
-					}
-				})
+				handler := p.middleware(b).Handler(harness.Reply(size.bytes))
+				call, want := p.messageCall(b, size.bytes), size.bytes+p.client.Public().Overhead()
+				measure(b, 2*size.bytes, func() { serve(b, call, handler, want) })
 			})
 			b.Run(name+"/by=circl", func(b *testing.B) { p.bareCircl(b, size.bytes) })
 			if suite == seal.X25519AES256GCM {
@@ -181,23 +192,33 @@ func BenchmarkPlaintext(b *testing.B) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for _, by := range []string{"handler", "sealhttp"} {
 			b.Run(fmt.Sprintf("method=%s/by=%s", method, by), func(b *testing.B) {
-				handler := reply(64)
+				handler := harness.Reply(64)
 				if by == "sealhttp" {
 					handler = p.middleware(b).Handler(handler)
 				}
-				call := newCall(method, "/events", nil)
-				if method == http.MethodPost {
-					call = newCall(method, "/events", make([]byte, 64))
-				}
-				call.request.Header.Set("Content-Type", "application/json")
-				call.request.Header.Set("Accept", "application/json, text/plain;q=0.9, */*;q=0.8")
-				measure(b, 0, func() {
-					if call.serve(handler); call.writer.status != http.StatusOK {
-						b.Fatalf("status %d", call.writer.status)
-					}
-				})
+				call := plainCall(method, 64)
+				measure(b, 0, func() { serve(b, call, handler, 64) })
 			})
 		}
+	}
+}
+
+// plainCall is a call in plaintext, with a body of size bytes if it is a POST.
+func plainCall(method string, size int) *harness.Call {
+	var body []byte
+	if method == http.MethodPost {
+		body = make([]byte, size)
+	}
+	call := harness.NewCall(method, "/events", body)
+	call.Header().Set("Content-Type", "application/json")
+	call.Header().Set("Accept", "application/json, text/plain;q=0.9, */*;q=0.8")
+	return call
+}
+
+// serve serves a call that is to be answered with 200 and a body of want bytes.
+func serve(b testing.TB, call *harness.Call, handler http.Handler, want int) {
+	if status, n := call.Serve(handler); status != http.StatusOK || n != want {
+		b.Fatalf("status %d, %d bytes", status, n)
 	}
 }
 
@@ -207,73 +228,4 @@ func measure(b *testing.B, bytes int, op func()) {
 	for b.Loop() {
 		op()
 	}
-}
-
-// reply is a handler that reads the request's body and writes size bytes.
-func reply(size int) http.Handler {
-	body := make([]byte, size)
-	contentType := []string{"application/octet-stream"}
-	contentLength := []string{strconv.Itoa(size)}
-	scratch := make([]byte, 32<<10)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for {
-			if _, err := r.Body.Read(scratch); err == io.EOF {
-				break
-			} else if err != nil {
-				w.WriteHeader(http.StatusBadRequest)
-				return
-			}
-		}
-		h := w.Header()
-		h["Content-Type"] = contentType
-		h["Content-Length"] = contentLength
-		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write(body)
-	})
-}
-
-// call is one request and its writer, used again and again, so that a row shows
-// what serving costs and not what making the request does.
-type call struct {
-	request *http.Request
-	message []byte
-	body    body
-	writer  discardWriter
-}
-
-type body struct{ bytes.Reader }
-
-func (*body) Close() error { return nil }
-
-// discardWriter is an http.ResponseWriter that counts.
-type discardWriter struct {
-	header http.Header
-	status int
-	n      int
-}
-
-func (w *discardWriter) Header() http.Header         { return w.header }
-func (w *discardWriter) WriteHeader(status int)      { w.status = status }
-func (w *discardWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p), nil }
-
-func newCall(method, target string, message []byte) *call {
-	c := &call{message: message, writer: discardWriter{header: make(http.Header)}}
-	c.request = &http.Request{
-		Method: method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header), Host: "api.example.com", RequestURI: target, URL: &url.URL{Path: target},
-		Body: http.NoBody, ContentLength: int64(len(message)),
-	}
-	return c
-}
-
-// serve serves the call and returns the length of the response's body.
-func (c *call) serve(handler http.Handler) int {
-	clear(c.writer.header)
-	c.writer.status, c.writer.n = 0, 0
-	if c.message != nil {
-		c.body.Reset(c.message)
-		c.request.Body = &c.body
-	}
-	handler.ServeHTTP(&c.writer, c.request)
-	return c.writer.n
 }

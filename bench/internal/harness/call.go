@@ -1,0 +1,91 @@
+// Package harness serves HTTP calls without sockets, at almost no cost of its own, so that
+// a benchmark shows what serving costs and not what making requests does.
+package harness
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+)
+
+// Call is one request and its writer, used again and again. It is for use by one
+// goroutine at a time.
+type Call struct {
+	request *http.Request
+	message []byte
+	body    body
+	writer  discardWriter
+}
+
+type body struct{ bytes.Reader }
+
+func (*body) Close() error { return nil }
+
+// discardWriter is an http.ResponseWriter that counts.
+type discardWriter struct {
+	header http.Header
+	status int
+	n      int
+}
+
+func (w *discardWriter) Header() http.Header         { return w.header }
+func (w *discardWriter) WriteHeader(status int)      { w.status = status }
+func (w *discardWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p), nil }
+
+// NewCall makes a call of a service at [Host]. A nil message is no body.
+func NewCall(method, target string, message []byte) *Call {
+	c := &Call{message: message, writer: discardWriter{header: make(http.Header)}}
+	c.request = &http.Request{
+		Method: method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header), Host: Host, RequestURI: target, URL: &url.URL{Path: target},
+		Body: http.NoBody, ContentLength: int64(len(message)),
+	}
+	return c
+}
+
+// Host is the name of the service that is called.
+const Host = "api.example.com"
+
+// Header is the request's.
+func (c *Call) Header() http.Header { return c.request.Header }
+
+// Serve has a handler serve the call and returns the response's status and the length of
+// its body.
+func (c *Call) Serve(handler http.Handler) (status, n int) {
+	clear(c.writer.header)
+	c.writer.status, c.writer.n = 0, 0
+	if c.message != nil {
+		c.body.Reset(c.message)
+		c.request.Body = &c.body
+	}
+	handler.ServeHTTP(&c.writer, c.request)
+	return c.writer.status, c.writer.n
+}
+
+// Reply is a handler that reads the request's body and writes size bytes.
+func Reply(size int) http.Handler {
+	content := make([]byte, size)
+	contentType := []string{"application/octet-stream"}
+	contentLength := []string{strconv.Itoa(size)}
+	scratch := sync.Pool{New: func() any { return new([32 << 10]byte) }}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		buf := scratch.Get().(*[32 << 10]byte)
+		defer scratch.Put(buf)
+		for {
+			if _, err := r.Body.Read(buf[:]); err == io.EOF {
+				break
+			} else if err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+		}
+		h := w.Header()
+		h["Content-Type"] = contentType
+		h["Content-Length"] = contentLength
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(content)
+	})
+}
