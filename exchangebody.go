@@ -55,11 +55,12 @@ func (b *exchangeBody) read(p []byte) (int, error) {
 	case b.limit > 0 && b.records.Padded() > b.limit:
 		n = 0
 		b.err = newError(CodeTooLarge, http.StatusRequestEntityTooLarge, &http.MaxBytesError{Limit: b.limit})
+	case err == nil:
 	case err == io.EOF:
 		b.err = io.EOF
 	case isTooLarge(err): // for a limit further out
 		b.err = newError(CodeTooLarge, http.StatusRequestEntityTooLarge, err)
-	case err != nil:
+	default:
 		b.err = newError(CodeRequestIncomplete, http.StatusBadRequest, err)
 	}
 	return n, b.err

@@ -36,7 +36,7 @@ const (
 	messageAllocs       = 254
 	exchangeAllocs      = 250
 	callerKeyAllocs     = 408
-	largeExchangeAllocs = 313
+	largeExchangeAllocs = 250
 )
 
 // TestSealedAllocates holds what a call may allocate, sealed both ways. An exchange of

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -107,8 +106,8 @@ func fire(s *server, calls []*harness.Call, rate int) (*vegeta.Metrics, error) {
 	return &metrics, nil
 }
 
-// middle measures all rows in turns, and returns of each the one with the middle cost, with
-// what it loses against the plaintext before it.
+// middle measures all rows in turns, and returns the middle of each figure, with what it
+// loses against the plaintext before it.
 func (r *run) middle(measure func() ([]row, error)) ([]row, error) {
 	var all [][]row
 	for range r.rounds {
@@ -118,20 +117,32 @@ func (r *run) middle(measure func() ([]row, error)) ([]row, error) {
 		}
 		all = append(all, rows)
 	}
-	rows := make([]row, len(all[0]))
+	rows := all[0]
 	var plain row
 	for i := range rows {
-		var of []row
-		for _, round := range all {
-			of = append(of, round[i])
+		figure := func(of func(*row) float64) float64 {
+			var values []float64
+			for _, round := range all {
+				values = append(values, of(&round[i]))
+			}
+			slices.Sort(values)
+			return values[(len(values)-1)/2]
 		}
-		slices.SortFunc(of, func(a, b row) int { return cmp.Compare(a.CoreSecondsPerMillion, b.CoreSecondsPerMillion) })
-		rows[i] = of[(len(of)-1)/2]
-		if rows[i].Sealed == 0 {
-			plain = rows[i]
+		middle := rows[i]
+		middle.CallsPerSecond = figure(func(r *row) float64 { return r.CallsPerSecond })
+		middle.Busy = figure(func(r *row) float64 { return r.Busy })
+		middle.CoreSecondsPerMillion = figure(func(r *row) float64 { return r.CoreSecondsPerMillion })
+		middle.PeakKiB = int64(figure(func(r *row) float64 { return float64(r.PeakKiB) }))
+		middle.Rate = int(figure(func(r *row) float64 { return float64(r.Rate) }))
+		middle.P50 = figure(func(r *row) float64 { return r.P50 })
+		middle.P99 = figure(func(r *row) float64 { return r.P99 })
+		middle.P999 = figure(func(r *row) float64 { return r.P999 })
+		if middle.Sealed == 0 {
+			plain = middle
 		}
-		rows[i].LostThroughput = 100 * (1 - rows[i].CallsPerSecond/plain.CallsPerSecond)
-		rows[i].CoreRatio = rows[i].CoreSecondsPerMillion / plain.CoreSecondsPerMillion
+		middle.LostThroughput = 100 * (1 - middle.CallsPerSecond/plain.CallsPerSecond)
+		middle.CoreRatio = middle.CoreSecondsPerMillion / plain.CoreSecondsPerMillion
+		rows[i] = middle
 	}
 	return rows, nil
 }

@@ -29,7 +29,7 @@ func main() {
 	}
 	out := flag.String("out", "bench/results", "the directory for the results")
 	calls := flag.Int("calls", 20_000, "calls of each measurement")
-	rounds := flag.Int("rounds", 3, "how often services are measured, in turns; the middle one counts")
+	rounds := flag.Int("rounds", 3, "how often services are measured, in turns; the middle of each figure counts")
 	only := flag.String("only", "", "measure only this: examples, peers or memory")
 	flag.Parse()
 	pinned, err := pin()
