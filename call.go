@@ -252,7 +252,7 @@ const noAccount = "sealhttp: no client key was found for a call without an accou
 func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, policy Policy) *Error {
 	r := c.incoming
 	if isEncoded(r.Header) {
-		return newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, errors.New("a Content-Encoding over a sealed body"))
+		return newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, errSealedEncoded)
 	}
 	if len(r.Header["Sealed-Content-Type"]) > 1 {
 		return newError(CodeMalformed, http.StatusBadRequest, errSealedContentTypeLines)
@@ -266,8 +266,7 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	read := len(buf.b)
 	if err != nil {
 		buf.free(read)
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if isTooLarge(err) {
 			return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, err)
 		}
 		return newError(CodeMalformed, http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))

@@ -69,7 +69,7 @@ func (m *Middleware) beginExchange(w http.ResponseWriter, r *http.Request, polic
 		return nil, newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, err)
 	}
 	if isEncoded(r.Header) {
-		return nil, newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, errors.New("a Content-Encoding over a sealed body"))
+		return nil, newError(CodeUnsupportedProfile, http.StatusUnsupportedMediaType, errSealedEncoded)
 	}
 	if err != nil {
 		return nil, malformed(err)

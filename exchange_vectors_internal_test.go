@@ -199,7 +199,7 @@ func FuzzExchangeTarget(f *testing.F) {
 		f.Add(host, "/")
 	}
 	f.Fuzz(func(t *testing.T, host, target string) {
-		named, absolute := targetAuthority(target)
+		named, _, absolute := cutAuthority(target)
 		if absolute {
 			host = named // net/http takes it out
 		}

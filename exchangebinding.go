@@ -214,20 +214,20 @@ func checkTarget(target, host string) error {
 	if host != "" && !isHost(host) {
 		return errors.New("a Host that is none")
 	}
-	authority, absolute := targetAuthority(target)
+	authority, _, absolute := cutAuthority(target)
 	if absolute && (!isHost(authority) || normalAuthority(authority) != normalAuthority(host)) {
 		return errors.New("an absolute request target whose authority is none, or not that of the request")
 	}
 	return nil
 }
 
-// targetAuthority returns the authority of a target in absolute form.
-func targetAuthority(target string) (authority string, absolute bool) {
-	rest, absolute := cutScheme(target)
-	if end := strings.IndexAny(rest, "/?"); end >= 0 {
-		rest = rest[:end]
+// cutAuthority cuts a target in absolute form behind its authority.
+func cutAuthority(target string) (authority, rest string, absolute bool) {
+	authority, absolute = cutScheme(target)
+	if end := strings.IndexAny(authority, "/?"); end >= 0 {
+		authority, rest = authority[:end], authority[end:]
 	}
-	return rest, absolute
+	return authority, rest, absolute
 }
 
 // reducedTarget is a request target as both sides bind it, by bytes: gateways turn the
@@ -236,9 +236,8 @@ func reducedTarget(target string) string {
 	if target == "*" {
 		return target
 	}
-	if rest, absolute := cutScheme(target); absolute {
-		authority, _ := targetAuthority(target)
-		if target = rest[len(authority):]; !strings.HasPrefix(target, "/") {
+	if _, rest, absolute := cutAuthority(target); absolute {
+		if target = rest; !strings.HasPrefix(target, "/") {
 			target = "/" + target
 		}
 	}

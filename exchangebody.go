@@ -66,6 +66,7 @@ func (b *exchangeBody) read(p []byte) (int, error) {
 	return n, b.err
 }
 
+// isTooLarge reports whether a reader was past its limit, ours or one further out.
 func isTooLarge(err error) bool {
 	var tooLarge *http.MaxBytesError
 	return errors.As(err, &tooLarge)

@@ -74,7 +74,7 @@ func WithPadding(padding seal.Padding) CommonOption {
 func WithAuthority(authority string) Option {
 	return serverOption(func(c *config) error {
 		c.authority = normalAuthority(authority)
-		if c.authority == "" || !isHost(authority) {
+		if !isHost(authority) {
 			return fmt.Errorf("sealhttp: WithAuthority(%q): it is a host name in ASCII, without scheme and path", authority)
 		}
 		return nil

@@ -121,7 +121,7 @@ func (c *exchangeCall) prepareTarget() error {
 		return errors.New("sealhttp: the URL's RawQuery or Opaque has a #, which no request target has: write it as %23")
 	}
 	authority := c.host
-	if named, absolute := targetAuthority(target); absolute {
+	if named, _, absolute := cutAuthority(target); absolute {
 		if strings.IndexByte(named, '@') >= 0 { // net/http would send it
 			return errors.New("sealhttp: the URL's Opaque has user information, which no request target has")
 		}
@@ -130,9 +130,6 @@ func (c *exchangeCall) prepareTarget() error {
 	for _, host := range [...]string{c.host, authority} {
 		if err := checkHost(host); err != nil {
 			return err
-		}
-		if host != "" && !isHost(host) {
-			return fmt.Errorf("sealhttp: the host %q is none", host)
 		}
 	}
 	c.binding.authority, c.binding.target = normalAuthority(authority), reducedTarget(target)
@@ -155,12 +152,12 @@ func withoutZone(host string) string {
 // checkHost refuses what net/http would send in another form, or not at all.
 func checkHost(host string) error {
 	for i := range len(host) {
-		switch b := host[i]; {
-		case b >= 0x80:
+		if host[i] >= 0x80 {
 			return fmt.Errorf("sealhttp: the host %q is not in ASCII: write it in its xn-- form", host)
-		case b <= ' ' || b == 0x7f || strings.IndexByte(`/\?#@"<>^{|}`+"`", b) >= 0:
-			return fmt.Errorf("sealhttp: the host %q is none", host)
 		}
+	}
+	if host != "" && !isHost(host) {
+		return fmt.Errorf("sealhttp: the host %q is none", host)
 	}
 	return nil
 }
@@ -174,7 +171,7 @@ func (c *exchangeCall) prepareHeader() error {
 		h[name] = slices.Concat(h[name], lines)
 	}
 	if isEncoded(h) {
-		return newError(CodeUnsupportedProfile, 0, errors.New("a Content-Encoding over a sealed body"))
+		return newError(CodeUnsupportedProfile, 0, errSealedEncoded)
 	}
 	lines := h["Content-Type"]
 	if len(lines) > 1 {

@@ -97,10 +97,11 @@ var (
 	ErrCallClosed = errors.New("sealhttp: written after the end of the call")
 )
 
-// The causes of a malformed request, for logs.
+// The causes of a malformed or unsupported request, for logs.
 var (
 	errContentTypeLines       = errors.New("more than one Content-Type, one of them sealed")
 	errSealedContentTypeLines = errors.New("more than one Sealed-Content-Type")
+	errSealedEncoded          = errors.New("a Content-Encoding over a sealed body")
 )
 
 // Error is why a call was refused. On the server's side it is what

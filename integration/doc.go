@@ -2,7 +2,7 @@
 // processes and get killed, a PostgreSQL that stops, and callers that have nothing
 // but Tink. There is nothing in it to import.
 //
-//	go test ./...               a bit more than a minute
+//	go test ./...               about two minutes
 //	go test ./... -short        half of that
 //	go test ./... -calls 100000
 //
