@@ -2,65 +2,115 @@ package sealhttp
 
 import (
 	"io"
-	"slices"
+	"math/bits"
 	"sync"
 )
 
-// buffer is bytes that go back to a pool. Only small ones do: what a few large
-// bodies needed must not stay in memory for good.
+// buffer is bytes that go back to a pool, cleared. The pool gives what is not used to
+// the garbage collector, so that a few large bodies take no memory for good.
 type buffer struct{ b []byte }
 
 const (
 	minBuffer    = 4 << 10
-	maxPooled    = 4 << 20
+	maxPooled    = 32 << 20
 	firstReading = 64 << 10 // what is allocated for a body on its header's word alone
+	growth       = 4
+
+	// copyPiece is how much is copied at once. A longer copy, from about 1 MiB, would go
+	// past the processor's caches, and sealing would fetch it from memory again.
+	copyPiece = 256 << 10
 )
 
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+// buffers has, at index i, buffers of at least 2^i bytes and less than 2^(i+1).
+var buffers [26]sync.Pool
+
+// pooledBuffer takes an empty buffer with room for at least n bytes, of about that size,
+// out of the pool. It returns nil if there is none.
+func pooledBuffer(n int) *buffer {
+	class := bits.Len(uint(max(n, minBuffer))) - 1
+	for i := class; i <= class+1 && i < len(buffers); i++ {
+		buf, _ := buffers[i].Get().(*buffer)
+		switch {
+		case buf == nil:
+		case cap(buf.b) >= n:
+			return buf
+		default:
+			buffers[i].Put(buf)
+		}
+	}
+	return nil
+}
 
 // newBuffer returns an empty buffer with room for at least n bytes.
 func newBuffer(n int) *buffer {
-	buf := buffers.Get().(*buffer)
-	if cap(buf.b) < n {
-		buf.b = make([]byte, 0, max(n, minBuffer))
+	if buf := pooledBuffer(n); buf != nil {
+		return buf
 	}
-	return buf
+	return &buffer{make([]byte, 0, max(n, minBuffer))}
 }
 
 // free clears the buffer and puts it into the pool. used is how many of its bytes
-// were ever written.
+// were ever written and are not ciphertext.
 func (buf *buffer) free(used int) {
 	clear(buf.b[:used])
 	buf.b = buf.b[:0]
-	if cap(buf.b) > maxPooled {
-		buf.b = nil
+	if class := bits.Len(uint(cap(buf.b))) - 1; cap(buf.b) >= minBuffer && cap(buf.b) <= maxPooled {
+		buffers[class].Put(buf)
 	}
-	buffers.Put(buf)
 }
 
-// grow makes room for n bytes more, if need be in an array of size at least, and
-// clears the old array.
-func (buf *buffer) grow(n int) {
-	if cap(buf.b)-len(buf.b) >= n {
-		return
+// grow makes room for n bytes more, and for many more, but not for more than most in all.
+func (buf *buffer) grow(n, most int) {
+	if need := len(buf.b) + n; need > cap(buf.b) {
+		buf.resize(max(need, min(growth*cap(buf.b), most)))
 	}
-	old := buf.b
-	buf.b = slices.Grow(old, n)
-	clear(old)
+}
+
+// resize moves what is in the buffer into an array of size bytes at least.
+func (buf *buffer) resize(size int) {
+	larger := newBuffer(size)
+	buf.b, larger.b = appendPieces(larger.b, buf.b), buf.b
+	larger.free(len(larger.b))
+}
+
+// appendPieces is append, a piece at a time.
+func appendPieces[T []byte | string](dst []byte, p T) []byte {
+	for len(p) > copyPiece {
+		dst = append(dst, p[:copyPiece]...)
+		p = p[copyPiece:]
+	}
+	return append(dst, p...)
+}
+
+// newReadBuffer returns a buffer to read a body into of which expected bytes are to
+// come, -1 for unknown. What was only announced takes no memory that is not there.
+func newReadBuffer(expected, limit int64) *buffer {
+	if expected < 0 {
+		return newBuffer(minBuffer)
+	}
+	size := int(min(expected, limit)) + 1 // enough to see the end
+	if buf := pooledBuffer(size); buf != nil {
+		return buf
+	}
+	return newBuffer(min(size, firstReading))
 }
 
 // readFrom appends all that r has, up to limit bytes. It reports whether there was
 // more. expected is what r is said to have, -1 for unknown: what is allocated
-// grows with what has come, but never past it by more than half.
+// grows with what has come, but not past that.
 func (buf *buffer) readFrom(r io.Reader, expected, limit int64) (more bool, err error) {
 	if expected < 0 || expected > limit {
 		expected = limit
 	}
 	for {
 		if len(buf.b) == cap(buf.b) {
-			buf.growTowards(expected)
+			size := growth * int64(cap(buf.b))
+			if end := expected + 1; int64(len(buf.b)) < end && size > end {
+				size = end
+			}
+			buf.resize(int(max(size, minBuffer)))
 		}
-		n, err := r.Read(buf.b[len(buf.b):cap(buf.b)])
+		n, err := r.Read(buf.b[len(buf.b):min(cap(buf.b), len(buf.b)+copyPiece)])
 		buf.b = buf.b[:len(buf.b)+n]
 		switch {
 		case int64(len(buf.b)) > limit:
@@ -71,17 +121,4 @@ func (buf *buffer) readFrom(r io.Reader, expected, limit int64) (more bool, err 
 			return false, err
 		}
 	}
-}
-
-// growTowards doubles the buffer, but stops at one byte past the expected size:
-// enough to see the end.
-func (buf *buffer) growTowards(expected int64) {
-	size := max(2*int64(cap(buf.b)), firstReading)
-	if end := expected + 1; int64(len(buf.b)) < end && size > end {
-		size = end
-	}
-	grown := make([]byte, len(buf.b), size)
-	copy(grown, buf.b)
-	clear(buf.b)
-	buf.b = grown
 }

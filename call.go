@@ -261,7 +261,7 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	if r.ContentLength > limit {
 		return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, nil)
 	}
-	buf := newBuffer(int(min(max(r.ContentLength+1, minBuffer), firstReading)))
+	buf := newReadBuffer(r.ContentLength, limit)
 	_, err := buf.readFrom(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit)
 	read := len(buf.b)
 	if err != nil {
@@ -291,7 +291,7 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	c.info.Profile = MessageProfile
 	c.info.RequestSealed = true
 	c.info.KeyID = key.ID()
-	c.body = &openedBody{buf: buf, used: read, rest: plaintext}
+	c.body = &openedBody{buf: buf, rest: plaintext}
 	return nil
 }
 

@@ -10,12 +10,12 @@ import (
 // goroutines behind that still read it, so what it stands on is freed under a lock.
 type openedBody struct {
 	mu     sync.Mutex
-	buf    *buffer // nil once closed
-	used   int     // bytes of buf that hold plaintext or ciphertext
-	rest   []byte  // of the plaintext, not yet read
+	buf    *buffer // nil once read to the end or closed
+	rest   []byte  // of the plaintext in buf, not yet read
 	closed bool
 }
 
+// Read clears what it has copied, while that is still in the processor's cache.
 func (b *openedBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -26,7 +26,10 @@ func (b *openedBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
+	clear(b.rest[:n])
+	if b.rest = b.rest[n:]; len(b.rest) == 0 {
+		b.free() // for the response to take
+	}
 	return n, nil
 }
 
@@ -35,9 +38,14 @@ func (b *openedBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.free()
+	return nil
+}
+
+func (b *openedBody) free() {
 	if b.buf != nil {
-		b.buf.free(b.used)
+		clear(b.rest)
+		b.buf.free(0)
 		b.buf, b.rest = nil, nil
 	}
-	return nil
 }

@@ -318,13 +318,13 @@ func TestServerBodyBreaksOff(t *testing.T) {
 // A Content-Length is not believed: memory grows with the bytes that come.
 func TestServerMemoryGrowsWithWhatComes(t *testing.T) {
 	const length = 10 << 20
-	const first = 64 << 10
+	const first, growth = 64 << 10, 4
 	m := srvMiddleware(t, sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
 	begin := func(t *testing.T, size, contentLength int64) {
 		t.Helper()
 		came := int64(0)
 		body := srvReader(func(p []byte) (int, error) {
-			if room, bound := came+int64(len(p)), max(first, 2*came)+1; room > bound {
+			if room, bound := came+int64(len(p)), max(first, growth*came)+1; room > bound {
 				t.Fatalf("after %d bytes there is room for %d, want at most %d", came, room, bound)
 			}
 			if came >= size {

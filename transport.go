@@ -432,29 +432,27 @@ func (t *Transport) openMessage(req *http.Request, resp *http.Response, info []b
 	if resp.ContentLength > limit {
 		return nil, notOpened(CodeResponseTooLarge, nil)
 	}
-	buf := newBuffer(int(min(max(resp.ContentLength+1, minBuffer), firstReading)))
+	buf := newReadBuffer(resp.ContentLength, limit)
 	more, err := buf.readFrom(resp.Body, resp.ContentLength, limit)
 	read := len(buf.b)
-	body := &openedBody{buf: buf, used: read}
 	switch {
 	case err != nil:
-		_ = body.Close()
+		buf.free(read)
 		return nil, fmt.Errorf("sealhttp: reading the response: %w", err)
 	case more:
-		_ = body.Close()
+		buf.free(read)
 		return nil, notOpened(CodeResponseTooLarge, nil)
 	}
 	plaintext, key, err := keys.OpenInPlace(buf.b, info)
 	if err == nil && int64(len(plaintext)) > t.maxResponse {
-		_ = body.Close()
+		buf.free(read)
 		return nil, notOpened(CodeResponseTooLarge, nil)
 	}
 	if err != nil {
-		_ = body.Close()
+		buf.free(read)
 		return nil, notOpened(codeOfOpening(err), nil)
 	}
-	body.rest = plaintext
-	resp.Body = body
+	resp.Body = &openedBody{buf: buf, rest: plaintext}
 	resp.ContentLength = int64(len(plaintext))
 	resp.TransferEncoding = nil
 	resp.Trailer = nil

@@ -40,7 +40,7 @@ func (s *sealingWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if !s.head {
-		s.buf.b = append(s.buf.b, p...)
+		s.buf.b = appendPieces(s.buf.b, p)
 	}
 	return len(p), nil
 }
@@ -53,7 +53,7 @@ func (s *sealingWriter) WriteString(p string) (int, error) {
 		return 0, err
 	}
 	if !s.head {
-		s.buf.b = append(s.buf.b, p...)
+		s.buf.b = appendPieces(s.buf.b, p)
 	}
 	return len(p), nil
 }
@@ -89,7 +89,7 @@ func (s *sealingWriter) prepare(n int) error {
 		s.buf = newBuffer(s.key.Overhead() + int(expected))
 		s.buf.b = s.buf.b[:s.key.HeaderLen()]
 	}
-	s.buf.grow(n + s.key.Overhead() - s.key.HeaderLen())
+	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), int(s.limit)+s.key.Overhead())
 	return nil
 }
 
@@ -190,6 +190,8 @@ func (s *sealingWriter) sendSealed() error {
 	s.sendHeader()
 	n, err := s.w.Write(message)
 	s.sentBytes = int64(n)
+	s.buf.free(0) // it holds ciphertext where plaintext was
+	s.buf = nil
 	return err
 }
 

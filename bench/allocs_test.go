@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"testing"
 
 	"github.com/sealhttp/sealhttp/bench/internal/harness"
@@ -61,6 +63,25 @@ func TestSealedAllocates(t *testing.T) {
 		if allocs > row.limit {
 			t.Errorf("%s: %v allocations, want at most %v", row.name, allocs, row.limit)
 		}
+	}
+}
+
+// TestLargeMessagesAllocate holds that a call of 10 MiB, once another was served, takes no
+// memory that grows with its bodies.
+func TestLargeMessagesAllocate(t *testing.T) {
+	const size, calls, limit = 10 << 20, 10, 64 << 10
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the pool is to keep what it has
+	p := newParty(t, seal.X25519AES256GCM)
+	handler, call, want := p.middleware(t).Handler(harness.Reply(size)), p.messageCall(t, size), size+p.client.Public().Overhead()
+	serve(t, call, handler, want)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range calls {
+		serve(t, call, handler, want)
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > limit {
+		t.Errorf("%d bytes allocated by each call, want at most %d", each, limit)
 	}
 }
 

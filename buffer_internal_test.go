@@ -1,0 +1,161 @@
+package sealhttp
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime/debug"
+	"testing"
+
+	"github.com/sealhttp/sealhttp/seal"
+)
+
+// However a call goes, what it leaves in the pool holds none of its plaintext, up to the
+// last byte of the buffers' capacity.
+func TestPooledBuffersHoldNoPlaintext(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the pool is to keep all
+	serverKey, clientKey := newTestKey(t), newTestKey(t)
+	keys, err := seal.NewKeySet(serverKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 3 << 20
+	const canary = "the plaintext of a call, in its request and in its response"
+	m, err := New(ServerKeysFunc(func(context.Context) (*seal.KeySet, error) { return keys, nil }), WithMaxResponseBytes(limit), WithLogger(slog.New(slog.DiscardHandler)),
+		WithClientKeys(ClientKeysFunc(func(*http.Request) (*seal.PublicKey, error) { return clientKey.Public(), nil })))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := map[string]func(io.ReadCloser){
+		"whole": func(r io.ReadCloser) { _, _ = io.Copy(io.Discard, r) },
+		"half":  func(r io.ReadCloser) { _, _ = io.CopyN(io.Discard, r, 1000) },
+		"not":   func(io.ReadCloser) {},
+		"shut":  func(r io.ReadCloser) { _, _ = r.Read(make([]byte, 10)); _ = r.Close() },
+	}
+	write := map[string]func(http.ResponseWriter, []byte){
+		"at once":   func(w http.ResponseWriter, p []byte) { _, _ = w.Write(p) },
+		"in pieces": func(w http.ResponseWriter, p []byte) { _, _ = io.Copy(w, struct{ io.Reader }{bytes.NewReader(p)}) },
+		"as text":   func(w http.ResponseWriter, p []byte) { _, _ = io.WriteString(w, string(p)) },
+		"too long": func(w http.ResponseWriter, p []byte) {
+			for n := 0; n <= limit; n += len(p) {
+				_, _ = w.Write(p)
+			}
+		},
+		"encoded": func(w http.ResponseWriter, p []byte) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write(p)
+		},
+		"panic": func(w http.ResponseWriter, p []byte) { _, _ = w.Write(p); panic(http.ErrAbortHandler) },
+	}
+	calls, pooled := 0, 0
+	for _, size := range []int{100, 5000, 100_000, 2 << 20} {
+		plaintext := bytes.Repeat([]byte(canary), size/len(canary)+1)
+		message, err := serverKey.Public().Seal(nil, plaintext, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for reading, read := range read {
+			for writing, write := range write {
+				for _, announced := range []bool{true, false} {
+					calls++
+					handler := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						read(r.Body)
+						write(w, plaintext)
+					}))
+					r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(message))
+					r.Header.Set("Content-Type", MediaType)
+					r.Header.Set("Accept", MediaType)
+					if !announced {
+						r.ContentLength = -1
+					}
+					func() {
+						defer func() { _ = recover() }()
+						handler.ServeHTTP(httptest.NewRecorder(), r)
+					}()
+					n, held := drainPool([]byte(canary[:16]))
+					if pooled += n; held {
+						t.Errorf("%d bytes, read %s, written %s, announced %v: plaintext is in the pool", size, reading, writing, announced)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d calls left %d buffers", calls, pooled)
+	if pooled == 0 {
+		t.Error("no call left a buffer: nothing was looked at")
+	}
+}
+
+// drainPool empties the pool, and reports how many buffers it had and whether any holds
+// the canary.
+func drainPool(canary []byte) (n int, held bool) {
+	for i := range buffers {
+		for {
+			buf, _ := buffers[i].Get().(*buffer)
+			if buf == nil {
+				break
+			}
+			n++
+			held = held || bytes.Contains(buf.b[:cap(buf.b)], canary)
+		}
+	}
+	return n, held
+}
+
+// A body that is expected to have as many bytes as one before is read where that was, in
+// no array that grows. A short one takes no long one's buffer.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	const limit = 64 << 20
+	for _, size := range []int{10, minBuffer, minBuffer + 1, firstReading, 1 << 20, 1<<20 + 100, 10 << 20, maxPooled - 1} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			drainPool(nil)
+			body := make([]byte, size)
+			var first *byte
+			again := 0
+			for range 20 { // under the race detector the pool loses some
+				buf := newReadBuffer(int64(size), limit)
+				if more, err := buf.readFrom(bytes.NewReader(body), int64(size), limit); more || err != nil {
+					t.Fatal(more, err)
+				}
+				if len(buf.b) != size || cap(buf.b) > max(minBuffer, size+1) {
+					t.Fatalf("%d bytes in %d", len(buf.b), cap(buf.b))
+				}
+				if at := &buf.b[0]; at == first {
+					again++
+				} else {
+					first = at
+				}
+				buf.free(size)
+			}
+			if again == 0 {
+				t.Error("each body was read into a new array")
+			}
+		})
+	}
+	drainPool(nil)
+	large := newBuffer(1 << 20)
+	large.free(0)
+	if buf := newBuffer(10); cap(buf.b) > 2*minBuffer {
+		t.Errorf("a body of 10 bytes takes a buffer of %d", cap(buf.b))
+	}
+	// What is past the limit is left to the garbage collector.
+	drainPool(nil)
+	(&buffer{make([]byte, 0, maxPooled+1)}).free(0)
+	if n, _ := drainPool(nil); n != 0 {
+		t.Error("the pool takes a buffer past its limit")
+	}
+}
+
+func newTestKey(t *testing.T) *seal.PrivateKey {
+	t.Helper()
+	key, err := seal.GenerateKey(seal.X25519AES256GCM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
