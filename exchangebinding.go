@@ -44,6 +44,17 @@ var defaultBoundNames = []string{
 	"x-http-method-override",
 }
 
+// defaultBoundKeys are the same names as they stand in an http.Header.
+var defaultBoundKeys = headerKeys(defaultBoundNames)
+
+func headerKeys(names []string) []string {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = http.CanonicalHeaderKey(name)
+	}
+	return keys
+}
+
 // neverBound are fields that someone on the way sets, splits or joins.
 var neverBound = []string{
 	"host", "cookie", "user-agent", "accept", "accept-encoding", "connection", "content-length", "content-type",
@@ -70,18 +81,21 @@ func checkBoundNames(names []string) error {
 
 // bindHeader fills in the values of the bound fields. An absent one is bound as empty.
 func (b *exchangeBinding) bindHeader(h http.Header, names []string) error {
+	keys := defaultBoundKeys
 	if names == nil {
 		names = defaultBoundNames
+	} else {
+		keys = headerKeys(names)
 	}
 	b.names = names
 	b.values = make([]string, len(names))
-	for i, name := range names {
-		switch lines := h[http.CanonicalHeaderKey(name)]; len(lines) {
+	for i, key := range keys {
+		switch lines := h[key]; len(lines) {
 		case 0:
 		case 1:
 			b.values[i] = trimOWS(lines[0])
 		default:
-			return fmt.Errorf("the bound header field %s has more than one line", name)
+			return fmt.Errorf("the bound header field %s has more than one line", names[i])
 		}
 	}
 	return nil
@@ -109,13 +123,13 @@ func (b *exchangeBinding) hpkeInfo() ([]byte, error) {
 		return nil, errPartTooLong
 	}
 	out = appendPart(out, string(b.info))
-	bound := sha256.Sum256(b.boundHeader())
+	var scratch [512]byte
+	bound := sha256.Sum256(b.appendBoundHeader(scratch[:0]))
 	return append(out, bound[:]...), nil
 }
 
-// boundHeader is what the bound fields are hashed as.
-func (b *exchangeBinding) boundHeader() []byte {
-	var out []byte
+// appendBoundHeader appends what the bound fields are hashed as.
+func (b *exchangeBinding) appendBoundHeader(out []byte) []byte {
 	for i, name := range b.names {
 		out = appendPart(out, name)
 		out = binary.BigEndian.AppendUint32(out, uint32(len(b.values[i])))
@@ -149,7 +163,8 @@ func presence(body bool) byte {
 
 // responseAAD is what a response's tag authenticates.
 func responseAAD(status int, body bool, contentType string, code Code) []byte {
-	out := binary.BigEndian.AppendUint16(nil, uint16(status))
+	out := make([]byte, 0, 64)
+	out = binary.BigEndian.AppendUint16(out, uint16(status))
 	out = append(out, presence(body))
 	out = appendPart(out, contentType)
 	return appendPart(out, string(code))
@@ -170,6 +185,9 @@ func normalAuthority(host string) string {
 
 // lowerASCII changes letters of ASCII only, byte by byte.
 func lowerASCII(s string) string {
+	if !strings.ContainsAny(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		return s
+	}
 	b := []byte(s)
 	for i, c := range b {
 		if 'A' <= c && c <= 'Z' {

@@ -126,6 +126,14 @@ func (b *exchangeBody) begun() bool {
 // drain reads what the handler has not, up to bounds of bytes and time. From then on
 // the handler's reads fail.
 func (b *exchangeBody) drain() drained {
+	if b.ended() {
+		_ = b.Close()
+		return b.outcome(false)
+	}
+	return b.drainRest()
+}
+
+func (b *exchangeBody) drainRest() drained {
 	var late atomic.Bool
 	ended := make(chan struct{})
 	timer := time.AfterFunc(maxDrainTime, func() {
@@ -151,10 +159,15 @@ func (b *exchangeBody) drain() drained {
 		}
 		_, _ = b.read(scratch[:])
 	}
+	return b.outcome(late.Load())
+}
+
+// outcome tells how reading has ended.
+func (b *exchangeBody) outcome(late bool) drained {
 	switch {
 	case b.err == io.EOF:
 		return drainedWhole
-	case late.Load() || errors.Is(b.err, CodeTooLarge):
+	case late || errors.Is(b.err, CodeTooLarge):
 		return drainedPast
 	}
 	return drainedBroken

@@ -15,8 +15,11 @@ import (
 // done in place.
 type hpkeContext struct {
 	aead      cipher.AEAD
-	baseNonce []byte
+	baseNonce [nonceSize]byte
 }
+
+// nonceSize is the length in bytes of a nonce, the same for every AEAD here.
+const nonceSize = 12
 
 // newSealContext encapsulates to k in base mode.
 func newSealContext(k *PublicKey, info []byte) (enc []byte, _ *hpkeContext, err error) {
@@ -69,12 +72,12 @@ func contextOf(p *suiteParams, circl hpke.Context) (*hpkeContext, error) {
 		!s.ReadUint8LengthPrefixed(&exporter) ||
 		!s.ReadUint8LengthPrefixed(&key) ||
 		!s.ReadUint8LengthPrefixed(&nonce) ||
-		len(key) != int(p.aead.KeySize()) || len(nonce) != int(p.aead.NonceSize()) {
+		len(key) != int(p.aead.KeySize()) || len(nonce) != nonceSize {
 		return nil, errors.New("circl's marshalled context has an unknown form")
 	}
 	aead, err := p.aead.New(key)
 	if err != nil {
 		return nil, err
 	}
-	return &hpkeContext{aead: aead, baseNonce: append([]byte(nil), nonce...)}, nil
+	return &hpkeContext{aead: aead, baseNonce: [nonceSize]byte(nonce)}, nil
 }

@@ -52,7 +52,7 @@ func (k *PublicKey) NewExchange(info []byte) (x *Exchange, enc, auth []byte, err
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("seal: begin an exchange with key %d (%v): %w", k.id, k.suite, err)
 	}
-	return x, x.enc, x.request.aead.Seal(nil, x.request.baseNonce, nil, nil), nil
+	return x, x.enc, x.request.aead.Seal(nil, x.request.baseNonce[:], nil, nil), nil
 }
 
 // OpenExchange takes an exchange that was begun with this key's public half and the
@@ -71,7 +71,7 @@ func (k *PrivateKey) OpenExchange(enc, auth, info []byte) (*Exchange, error) {
 	if x.request, err = contextOf(p, opener); err != nil {
 		return nil, ErrDecryptionFailed
 	}
-	if _, err := x.request.aead.Open(nil, x.request.baseNonce, auth, nil); err != nil {
+	if _, err := x.request.aead.Open(nil, x.request.baseNonce[:], auth, nil); err != nil {
 		return nil, ErrDecryptionFailed
 	}
 	return x, nil
@@ -115,7 +115,7 @@ func (x *Exchange) SealResponse(caller *PublicKey, aad []byte) (ResponseHeader, 
 	if err != nil {
 		return ResponseHeader{}, nil, err
 	}
-	h.Auth = context.aead.Seal(nil, context.baseNonce, nil, aad)
+	h.Auth = context.aead.Seal(nil, context.baseNonce[:], nil, aad)
 	return h, &Records{context: context, sequence: 1}, nil
 }
 
@@ -144,7 +144,7 @@ func (x *Exchange) OpenResponse(h ResponseHeader, caller *PrivateKey, aad []byte
 	if err != nil {
 		return nil, ErrDecryptionFailed
 	}
-	if _, err := context.aead.Open(nil, context.baseNonce, h.Auth, aad); err != nil {
+	if _, err := context.aead.Open(nil, context.baseNonce[:], h.Auth, aad); err != nil {
 		return nil, ErrDecryptionFailed
 	}
 	return &Records{context: context, sequence: 1}, nil
@@ -179,12 +179,12 @@ func (x *Exchange) responseContext(secret, nonce []byte) (*hpkeContext, error) {
 	if err != nil {
 		return nil, err
 	}
-	baseNonce, err := hkdf.Expand(sha256.New, prk, "nonce", int(p.aead.NonceSize()))
+	baseNonce, err := hkdf.Expand(sha256.New, prk, "nonce", nonceSize)
 	if err != nil {
 		return nil, err
 	}
 	aead, err := p.aead.New(key)
 	clear(key)
 	clear(prk)
-	return &hpkeContext{aead: aead, baseNonce: baseNonce}, err
+	return &hpkeContext{aead: aead, baseNonce: [nonceSize]byte(baseNonce)}, err
 }

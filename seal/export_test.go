@@ -9,5 +9,5 @@ func OpenContext(k *PrivateKey, enc, info []byte) (aead cipher.AEAD, baseNonce [
 	if err != nil {
 		return nil, nil, err
 	}
-	return ctx.aead, ctx.baseNonce, nil
+	return ctx.aead, ctx.baseNonce[:], nil
 }

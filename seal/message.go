@@ -27,7 +27,7 @@ func (k *PublicKey) Seal(dst, plaintext, info []byte) ([]byte, error) {
 	start := len(dst)
 	dst = slices.Grow(dst, k.Overhead()+len(plaintext))
 	// The header comes last: it may stand where the plaintext is.
-	message := ctx.aead.Seal(dst[:start+k.HeaderLen()], ctx.baseNonce, plaintext, nil)
+	message := ctx.aead.Seal(dst[:start+k.HeaderLen()], ctx.baseNonce[:], plaintext, nil)
 	header := message[:start]
 	if !k.raw {
 		header = append(header, prefixVersion)
@@ -60,7 +60,7 @@ func (k *PrivateKey) open(dst, message, info []byte) ([]byte, error) {
 	if err != nil {
 		return nil, ErrDecryptionFailed
 	}
-	dst, err = ctx.aead.Open(dst, ctx.baseNonce, message[h:], nil)
+	dst, err = ctx.aead.Open(dst, ctx.baseNonce[:], message[h:], nil)
 	if err != nil {
 		return nil, ErrDecryptionFailed
 	}

@@ -14,7 +14,7 @@ import (
 // A Records is for one writer or one reader.
 type Records struct {
 	context  *hpkeContext
-	nonce    [12]byte
+	nonce    [nonceSize]byte
 	sequence uint64
 }
 
@@ -54,12 +54,11 @@ func errRecord(rule string) error { return fmt.Errorf("%w: %s", ErrMalformed, ru
 
 // next returns the nonce of the next record.
 func (r *Records) next() []byte {
-	base := r.context.baseNonce
-	n := copy(r.nonce[:], base)
-	tail := r.nonce[n-8 : n]
+	r.nonce = r.context.baseNonce
+	tail := r.nonce[nonceSize-8:]
 	binary.BigEndian.PutUint64(tail, binary.BigEndian.Uint64(tail)^r.sequence)
 	r.sequence++
-	return r.nonce[:n]
+	return r.nonce[:]
 }
 
 // recordBuffers hold one record each, with its length, and half of the next.
