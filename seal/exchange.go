@@ -106,7 +106,7 @@ func (x *Exchange) SealResponse(caller *PublicKey, aad []byte) (ResponseHeader, 
 	if caller != nil {
 		enc, c, err := encapsulate(caller, x.callerInfo())
 		if err != nil {
-			return ResponseHeader{}, nil, fmt.Errorf("seal: encapsulate to the caller's key %d (%v): %w", caller.id, caller.suite, err)
+			return ResponseHeader{}, nil, caller.encapsulateError(err)
 		}
 		h.CallerEnc = enc
 		secret = append(secret, c.Export([]byte(responseLabel), responseSecretLen)...)

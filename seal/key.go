@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	stdhpke "crypto/hpke"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -35,6 +36,7 @@ type PublicKey struct {
 	raw   bool
 	bytes []byte
 	kem   kem.PublicKey
+	std   stdhpke.PublicKey // X-Wing's besides, nil for other suites
 }
 
 // NewPublicKey makes a public key from its id and its KEM's serialized form
@@ -48,19 +50,24 @@ func NewPublicKey(suite Suite, id uint32, raw []byte, opts ...KeyOption) (*Publi
 	if err := checkSuiteAndID(suite, id); err != nil {
 		return nil, err
 	}
-	k, err := parsePublicKey(&suites[suite], raw)
+	k := &PublicKey{suite: suite, id: id, bytes: bytes.Clone(raw)}
+	var err error
+	if k.kem, err = parsePublicKey(&suites[suite], raw); err == nil && suite == XWingAES256GCM {
+		k.std, err = xwing.kem.NewPublicKey(raw)
+	}
 	if err != nil {
 		return nil, keyError("public", suite, id, err)
 	}
-	return newPublicKey(suite, id, raw, k, opts), nil
+	k.apply(opts)
+	return k, nil
 }
 
-func newPublicKey(suite Suite, id uint32, raw []byte, k kem.PublicKey, opts []KeyOption) *PublicKey {
+func (k *PublicKey) apply(opts []KeyOption) {
 	var o keyOptions
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return &PublicKey{suite: suite, id: id, raw: o.raw, bytes: bytes.Clone(raw), kem: k}
+	k.raw = o.raw
 }
 
 // ID returns the key id, which is never 0.
@@ -92,11 +99,13 @@ func (k *PublicKey) sameBytes(other *PublicKey) bool {
 
 // HeaderLen returns the number of bytes that stand before the ciphertext in the
 // key's messages: the prefix, if any, and enc.
-func (k *PublicKey) HeaderLen() int {
+func (k *PublicKey) HeaderLen() int { return k.prefixLen() + suites[k.suite].encSize }
+
+func (k *PublicKey) prefixLen() int {
 	if k.raw {
-		return suites[k.suite].encSize
+		return 0
 	}
-	return prefixLen + suites[k.suite].encSize
+	return prefixLen
 }
 
 // Overhead returns how many bytes longer a message is than its plaintext.
@@ -119,6 +128,7 @@ type PrivateKey struct {
 type secret struct {
 	bytes []byte
 	kem   kem.PrivateKey
+	std   stdhpke.PrivateKey // as of the public key
 }
 
 // GenerateKey makes a new private key with a random id other than 0. Without
@@ -172,10 +182,15 @@ func NewPrivateKey(suite Suite, id uint32, raw []byte, opts ...KeyOption) (*Priv
 		return nil, keyError("private", suite, id, err)
 	}
 	s := &secret{bytes: bytes.Clone(raw), kem: sk}
-	k := &PrivateKey{
-		public: newPublicKey(suite, id, pub, pk, opts),
-		secret: func() *secret { return s },
+	public := &PublicKey{suite: suite, id: id, bytes: pub, kem: pk}
+	if suite == XWingAES256GCM {
+		if s.std, err = xwing.kem.NewPrivateKey(raw); err != nil {
+			return nil, keyError("private", suite, id, ErrSecretRange)
+		}
+		public.std = s.std.PublicKey()
 	}
+	public.apply(opts)
+	k := &PrivateKey{public: public, secret: func() *secret { return s }}
 	k.alone, err = NewKeySet(k)
 	return k, err
 }

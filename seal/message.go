@@ -16,25 +16,36 @@ import (
 // To seal in place, without a copy, let the plaintext stand where its ciphertext
 // will: at dst[len(dst)+k.HeaderLen():], with [PublicKey.Overhead] bytes more in
 // dst's capacity than the plaintext is long. Any other overlap of the plaintext
-// with its ciphertext panics, as [crypto/cipher.AEAD] does.
+// with its ciphertext panics, as [crypto/cipher.AEAD] does, or does no harm.
 //
 // With a validated key Seal fails for no reason that a caller can mend.
 func (k *PublicKey) Seal(dst, plaintext, info []byte) ([]byte, error) {
-	enc, ctx, err := newSealContext(k, info)
-	if err != nil {
-		return nil, fmt.Errorf("seal: encapsulate to key %d (%v): %w", k.id, k.suite, err)
-	}
 	start := len(dst)
 	dst = slices.Grow(dst, k.Overhead()+len(plaintext))
-	// The header comes last: it may stand where the plaintext is.
-	message := ctx.aead.Seal(dst[:start+k.HeaderLen()], ctx.baseNonce[:], plaintext, nil)
-	header := message[:start]
-	if !k.raw {
-		header = append(header, prefixVersion)
-		header = binary.BigEndian.AppendUint32(header, k.id)
+	var message []byte
+	if k.std != nil && len(plaintext) <= maxCopied {
+		var err error
+		if message, err = sealXWing(k.std, dst[:start+k.prefixLen()], plaintext, info); err != nil {
+			return nil, k.encapsulateError(err)
+		}
+	} else {
+		enc, ctx, err := newSealContext(k, info)
+		if err != nil {
+			return nil, k.encapsulateError(err)
+		}
+		message = ctx.aead.Seal(dst[:start+k.HeaderLen()], ctx.baseNonce[:], plaintext, nil)
+		copy(message[start+k.prefixLen():], enc)
 	}
-	copy(message[len(header):], enc)
+	// The header comes last: it may stand where the plaintext is.
+	if !k.raw {
+		header := append(message[:start], prefixVersion)
+		binary.BigEndian.AppendUint32(header, k.id)
+	}
 	return message, nil
+}
+
+func (k *PublicKey) encapsulateError(err error) error {
+	return fmt.Errorf("seal: encapsulate to key %d (%v): %w", k.id, k.suite, err)
 }
 
 // Open appends to dst the plaintext of a message that was sealed to this key with
@@ -56,7 +67,11 @@ func (k *PrivateKey) open(dst, message, info []byte) ([]byte, error) {
 		return nil, ErrDecryptionFailed
 	}
 	h := k.public.HeaderLen()
-	ctx, err := newOpenContext(k, message[h-suites[k.public.suite].encSize:h], info)
+	enc := message[k.public.prefixLen():h]
+	if std := k.secret().std; std != nil && len(message)-k.public.Overhead() <= maxCopied {
+		return openXWing(std, dst, enc, message[h:], info)
+	}
+	ctx, err := newOpenContext(k, enc, info)
 	if err != nil {
 		return nil, ErrDecryptionFailed
 	}

@@ -145,7 +145,7 @@ func TestSealInPlace(t *testing.T) {
 // Wherever the plaintext stands in dst's spare capacity, Seal seals it or panics;
 // it never seals other bytes.
 func TestSealOverlap(t *testing.T) {
-	everyKey(t, func(t *testing.T, _ spec, f form, key *seal.PrivateKey) {
+	everyKey(t, func(t *testing.T, spec spec, f form, key *seal.PrivateKey) {
 		public := key.Public()
 		h := public.HeaderLen()
 		const n = 8
@@ -161,7 +161,7 @@ func TestSealOverlap(t *testing.T) {
 			var err error
 			did := panics(func() { got, err = public.Seal(back[:0], plaintext, nil) })
 			overlaps := at > h-n && at < h+n+16 && at != h
-			if did != overlaps {
+			if harmless := spec.suite == seal.XWingAES256GCM; did != overlaps && (did || !harmless) {
 				t.Fatalf("plaintext at %d, ciphertext at %d: panics: %v", at, h, did)
 			}
 			if did {
