@@ -209,7 +209,7 @@ func (c *config) isPreflight(r *http.Request) bool {
 // a media type, whatever its parameters.
 func mediaTypeIs(value, mediaType string) bool {
 	name, _, _ := strings.Cut(value, ";")
-	return isType(trimOWS(name), mediaType)
+	return len(name) >= len(mediaType) && isType(trimOWS(name), mediaType)
 }
 
 // isType compares two media types as ASCII, in which case does not matter.
