@@ -116,7 +116,7 @@ func varint(n int) []byte {
 func BenchmarkExchange(b *testing.B) {
 	for _, suite := range seal.Suites() {
 		p := newParty(b, suite)
-		for _, size := range sizesOf(suite) {
+		for _, size := range sizes {
 			name := fmt.Sprintf("profile=exchange/suite=%v/size=%s", suite, size.name)
 			row := func(by string, registered bool, guard sealhttp.ReplayGuard) {
 				b.Run(name+"/by="+by, func(b *testing.B) {

@@ -31,15 +31,6 @@ type size struct {
 
 var sizes = []size{{"0B", 0}, {"1KiB", 1 << 10}, {"16KiB", 16 << 10}, {"1MiB", 1 << 20}, {"10MiB", 10 << 20}}
 
-// sizesOf are those that a suite is measured at: at the largest, suites with the same
-// AEAD no longer differ.
-func sizesOf(suite seal.Suite) []size {
-	if suite == seal.X25519AES256GCM {
-		return sizes
-	}
-	return sizes[:4]
-}
-
 // party is both ends of a call in one suite, for sealhttp and for bare circl.
 type party struct {
 	suite          seal.Suite
@@ -119,7 +110,7 @@ func (p *party) message(b testing.TB, size int) []byte {
 func BenchmarkMessage(b *testing.B) {
 	for _, suite := range seal.Suites() {
 		p := newParty(b, suite)
-		for _, size := range sizesOf(suite) {
+		for _, size := range sizes {
 			name := fmt.Sprintf("profile=message/suite=%v/size=%s", suite, size.name)
 			b.Run(name+"/by=sealhttp", func(b *testing.B) {
 				handler := p.middleware(b).Handler(harness.Reply(size.bytes))
