@@ -8,7 +8,10 @@ import (
 
 // buffer is bytes that go back to a pool, cleared. The pool gives what is not used to
 // the garbage collector, so that a few large bodies take no memory for good.
-type buffer struct{ b []byte }
+type buffer struct {
+	b    []byte
+	used int // how many bytes of the array may hold plaintext, besides those of b
+}
 
 const (
 	minBuffer    = 4 << 10
@@ -46,14 +49,28 @@ func newBuffer(n int) *buffer {
 	if buf := pooledBuffer(n); buf != nil {
 		return buf
 	}
-	return &buffer{make([]byte, 0, max(n, minBuffer))}
+	return &buffer{b: make([]byte, 0, max(n, minBuffer))}
 }
 
-// free clears the buffer and puts it into the pool. used is how many of its bytes
-// were ever written and are not ciphertext.
-func (buf *buffer) free(used int) {
-	clear(buf.b[:used])
-	buf.b = buf.b[:0]
+// truncate keeps the first n bytes. What was behind them is cleared when the buffer is.
+func (buf *buffer) truncate(n int) {
+	buf.used = max(buf.used, len(buf.b))
+	buf.b = buf.b[:n]
+}
+
+// sealed says that b holds ciphertext now, which nobody need clear.
+func (buf *buffer) sealed() {
+	if n := len(buf.b); n < buf.used {
+		clear(buf.b[n:buf.used])
+	}
+	buf.b, buf.used = buf.b[:0], 0
+}
+
+// free clears the buffer and puts it into the pool.
+func (buf *buffer) free() {
+	buf.truncate(0)
+	clear(buf.b[:buf.used])
+	buf.used = 0
 	if class := bits.Len(uint(cap(buf.b))) - 1; cap(buf.b) >= minBuffer && cap(buf.b) <= maxPooled {
 		buffers[class].Put(buf)
 	}
@@ -69,8 +86,9 @@ func (buf *buffer) grow(n, most int) {
 // resize moves what is in the buffer into an array of size bytes at least.
 func (buf *buffer) resize(size int) {
 	larger := newBuffer(size)
-	buf.b, larger.b = appendPieces(larger.b, buf.b), buf.b
-	larger.free(len(larger.b))
+	larger.b = appendPieces(larger.b, buf.b)
+	*buf, *larger = *larger, *buf
+	larger.free()
 }
 
 // appendPieces is append, a piece at a time.

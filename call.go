@@ -190,6 +190,7 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 			info:         infoResponse,
 			head:         r.Method == http.MethodHead,
 			limit:        m.maxResponse,
+			request:      call.body,
 		}
 		call.Writer = call.response
 	}
@@ -263,16 +264,15 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	}
 	buf := newReadBuffer(r.ContentLength, limit)
 	_, err := buf.readFrom(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit)
-	read := len(buf.b)
 	if err != nil {
-		buf.free(read)
+		buf.free()
 		if isTooLarge(err) {
 			return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, err)
 		}
 		return newError(CodeMalformed, http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
 	}
-	if read == 0 {
-		buf.free(read)
+	if len(buf.b) == 0 {
+		buf.free()
 		_, err := c.m.decide(policy, r.Method, asks{reply: replySealed})
 		if err != nil {
 			return asError(err)
@@ -281,11 +281,11 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	}
 	plaintext, key, err := keys.OpenInPlace(buf.b, info)
 	if err != nil {
-		buf.free(read)
+		buf.free()
 		return newError(codeOfOpening(err), http.StatusBadRequest, err)
 	}
 	if int64(len(plaintext)) > c.m.maxRequest {
-		buf.free(read)
+		buf.free()
 		return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, nil)
 	}
 	c.info.Profile = MessageProfile

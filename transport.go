@@ -434,22 +434,21 @@ func (t *Transport) openMessage(req *http.Request, resp *http.Response, info []b
 	}
 	buf := newReadBuffer(resp.ContentLength, limit)
 	more, err := buf.readFrom(resp.Body, resp.ContentLength, limit)
-	read := len(buf.b)
 	switch {
 	case err != nil:
-		buf.free(read)
+		buf.free()
 		return nil, fmt.Errorf("sealhttp: reading the response: %w", err)
 	case more:
-		buf.free(read)
+		buf.free()
 		return nil, notOpened(CodeResponseTooLarge, nil)
 	}
 	plaintext, key, err := keys.OpenInPlace(buf.b, info)
 	if err == nil && int64(len(plaintext)) > t.maxResponse {
-		buf.free(read)
+		buf.free()
 		return nil, notOpened(CodeResponseTooLarge, nil)
 	}
 	if err != nil {
-		buf.free(read)
+		buf.free()
 		return nil, notOpened(codeOfOpening(err), nil)
 	}
 	resp.Body = &openedBody{buf: buf, rest: plaintext}

@@ -13,13 +13,15 @@ import (
 // then sends it sealed.
 type sealingWriter struct {
 	responseHead
-	key   *seal.PublicKey
-	info  []byte
-	head  bool  // the request is HEAD: nothing is sent of what is written
-	limit int64 // bytes of plaintext
+	key     *seal.PublicKey
+	info    []byte
+	head    bool  // the request is HEAD: nothing is sent of what is written
+	limit   int64 // bytes of plaintext
+	request *openedBody
 
 	// Under the head's lock.
-	buf      *buffer // room for the message's header, then the plaintext
+	buf      *buffer // room for the message's header, then the plaintext, unless message is set
+	message  []byte  // in buf, once it is sealed
 	sniffed  bool
 	tooLarge bool
 
@@ -39,7 +41,11 @@ func (s *sealingWriter) Write(p []byte) (int, error) {
 	if err := s.prepare(len(p)); err != nil {
 		return 0, err
 	}
-	if !s.head {
+	switch {
+	case s.head:
+	case len(p) > 0 && int64(len(p)) == s.declared && s.seal(p) == nil:
+		// This was all of it: sealed from where it is, it need not be copied.
+	default:
 		s.buf.b = appendPieces(s.buf.b, p)
 	}
 	return len(p), nil
@@ -85,11 +91,30 @@ func (s *sealingWriter) prepare(n int) error {
 		return newError(CodeResponseTooLarge, http.StatusInternalServerError, nil)
 	}
 	if s.buf == nil {
-		expected := max(int64(n), min(s.declared, s.limit))
-		s.buf = newBuffer(s.key.Overhead() + int(expected))
-		s.buf.b = s.buf.b[:s.key.HeaderLen()]
+		s.reserve(max(n, int(min(s.declared, s.limit))))
 	}
 	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), int(s.limit)+s.key.Overhead())
+	return nil
+}
+
+// reserve makes a buffer with room for n bytes of plaintext: the request's, if that was
+// read to its end.
+func (s *sealingWriter) reserve(n int) {
+	size := n + s.key.Overhead()
+	if s.buf = s.request.take(size); s.buf == nil {
+		s.buf = newBuffer(size)
+	}
+	s.buf.b = s.buf.b[:s.key.HeaderLen()]
+}
+
+// seal seals a plaintext that stands in the buffer, behind the header, or anywhere else.
+func (s *sealingWriter) seal(plaintext []byte) error {
+	s.sniff(plaintext)
+	message, err := s.key.Seal(s.buf.b[:0], plaintext, s.info)
+	if err != nil {
+		return newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+	}
+	s.message, s.buf.b = message, message
 	return nil
 }
 
@@ -106,7 +131,9 @@ func (s *sealingWriter) FlushError() error {
 	if s.status == 0 {
 		s.commit(http.StatusOK)
 	}
-	s.sniff() // net/http sniffs what there is at the first flush
+	if s.message == nil {
+		s.sniff(s.plaintext()) // net/http sniffs what there is at the first flush
+	}
 	return nil
 }
 
@@ -120,13 +147,13 @@ func (s *sealingWriter) plaintext() []byte {
 
 // sniff finds out the content type as net/http would, from the plaintext. A nil
 // Content-Type is a handler's wish to send none.
-func (s *sealingWriter) sniff() {
+func (s *sealingWriter) sniff(plaintext []byte) {
 	if s.sniffed {
 		return
 	}
 	s.sniffed = true
-	if _, has := s.header["Content-Type"]; !has && len(s.plaintext()) > 0 {
-		s.header["Content-Type"] = []string{http.DetectContentType(s.plaintext())}
+	if _, has := s.header["Content-Type"]; !has && len(plaintext) > 0 {
+		s.header["Content-Type"] = []string{http.DetectContentType(plaintext)}
 	}
 }
 
@@ -154,7 +181,7 @@ func (s *sealingWriter) finish() error {
 		s.sendWithoutContent()
 		return nil
 	}
-	if s.declared >= 0 && int64(len(s.plaintext())) < s.declared {
+	if s.message == nil && int64(len(s.plaintext())) < s.declared {
 		return errShortResponse
 	}
 	return s.sendSealed()
@@ -170,28 +197,25 @@ func (s *sealingWriter) sendWithoutContent() {
 }
 
 func (s *sealingWriter) sendSealed() error {
-	s.sniff()
-	contentType := s.header.Get("Content-Type")
 	if s.buf == nil { // a response of no bytes is sealed too
-		s.buf = newBuffer(s.key.Overhead())
-		s.buf.b = s.buf.b[:s.key.HeaderLen()]
+		s.reserve(0)
 	}
-	message, err := s.key.Seal(s.buf.b[:0], s.plaintext(), s.info)
-	if err != nil {
-		return newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
+	if s.message == nil {
+		if err := s.seal(s.plaintext()); err != nil {
+			return err
+		}
 	}
-	s.buf.b = message
+	contentType := s.header.Get("Content-Type")
 	makeSealedHeader(s.header)
 	s.header["Content-Type"] = sealedContentType
 	if contentType != "" {
 		s.header["Sealed-Content-Type"] = []string{contentType}
 	}
-	s.header["Content-Length"] = []string{strconv.Itoa(len(message))}
+	s.header["Content-Length"] = []string{strconv.Itoa(len(s.message))}
 	s.sendHeader()
-	n, err := s.w.Write(message)
+	n, err := s.w.Write(s.message)
 	s.sentBytes = int64(n)
-	s.buf.free(0) // it holds ciphertext where plaintext was
-	s.buf = nil
+	s.buf.sealed()
 	return err
 }
 
@@ -212,8 +236,8 @@ func (s *sealingWriter) close() {
 // freeBuffer gives the buffer back, cleared.
 func (s *sealingWriter) freeBuffer() {
 	if s.buf != nil {
-		s.buf.free(len(s.buf.b))
-		s.buf = nil
+		s.buf.free()
+		s.buf, s.message = nil, nil
 	}
 }
 
