@@ -254,10 +254,10 @@ func exchangeContentType(h http.Header) (string, error) {
 const maxContentType = 1024
 
 // isContentType reports whether a value can be authenticated as a content type.
-func isContentType(v string) bool {
-	if len(v) > maxContentType {
-		return false
-	}
+func isContentType(v string) bool { return len(v) <= maxContentType && isPrintable(v) }
+
+// isPrintable reports whether a value has no bytes but ASCII's letters, signs and spaces.
+func isPrintable(v string) bool {
 	for i := range len(v) {
 		if v[i] < ' ' || v[i] > '~' {
 			return false
