@@ -14,72 +14,74 @@ type buffer struct {
 }
 
 const (
-	minBuffer    = 4 << 10
-	maxPooled    = 32 << 20
-	firstReading = 64 << 10 // what is allocated for a body on its header's word alone
-	growth       = 4
+	minBuffer = 4 << 10
+
+	// firstReading is what is allocated for a body on its header's word alone.
+	firstReading = 64 << 10
+	// growth is how many times the room that is full is made.
+	growth = 4
+	// growthAnnounced is the same for a body whose length was announced, up to that: behind
+	// the first reading it is a MiB, with what a message adds.
+	growthAnnounced = 18
 
 	// copyPiece is how much is copied at once. A longer copy, from about 1 MiB, would go
 	// past the processor's caches, and sealing would fetch it from memory again.
 	copyPiece = 256 << 10
 )
 
-// buffers has, at index i, buffers of at least 2^i bytes and less than 2^(i+1).
-var buffers [26]sync.Pool
+// buffers are pools by sizeClass, up to 32 MiB.
+var buffers [22 * 8]sync.Pool
 
-// pooledBuffer takes an empty buffer with room for at least n bytes, of about that size,
-// out of the pool. It returns nil if there is none.
-func pooledBuffer(n int) *buffer {
-	class := bits.Len(uint(max(n, minBuffer))) - 1
-	for i := class; i <= class+1 && i < len(buffers); i++ {
-		buf, _ := buffers[i].Get().(*buffer)
-		switch {
-		case buf == nil:
-		case cap(buf.b) >= n:
-			return buf
-		default:
-			buffers[i].Put(buf)
-		}
-	}
-	return nil
+// sizeClass returns the size that n bytes are rounded up to, one of eight between a power
+// of two and the next, and its number. n is at least minBuffer.
+func sizeClass(n int) (class, size int) {
+	shift := bits.Len(uint(n-1)) - 4
+	eighths := (n-1)>>shift + 1 // 9 to 16
+	return shift*8 + eighths - 9, eighths << shift
 }
 
 // newBuffer returns an empty buffer with room for at least n bytes.
 func newBuffer(n int) *buffer {
-	if buf := pooledBuffer(n); buf != nil {
-		return buf
+	class, size := sizeClass(max(n, minBuffer))
+	if class < len(buffers) {
+		if buf, ok := buffers[class].Get().(*buffer); ok {
+			return buf
+		}
 	}
-	return &buffer{b: make([]byte, 0, max(n, minBuffer))}
+	return &buffer{b: make([]byte, 0, size)}
 }
 
-// truncate keeps the first n bytes. What was behind them is cleared when the buffer is.
-func (buf *buffer) truncate(n int) {
+// empty makes room in the buffer. What was in it is cleared when it is freed.
+func (buf *buffer) empty() {
 	buf.used = max(buf.used, len(buf.b))
-	buf.b = buf.b[:n]
+	buf.b = buf.b[:0]
 }
 
-// sealed says that b holds ciphertext now, which nobody need clear.
-func (buf *buffer) sealed() {
+// freeCiphertext frees a buffer whose b is ciphertext, which need not be cleared.
+func (buf *buffer) freeCiphertext() {
 	if n := len(buf.b); n < buf.used {
 		clear(buf.b[n:buf.used])
 	}
 	buf.b, buf.used = buf.b[:0], 0
+	buf.free()
 }
 
 // free clears the buffer and puts it into the pool.
 func (buf *buffer) free() {
-	buf.truncate(0)
+	buf.empty()
 	clear(buf.b[:buf.used])
 	buf.used = 0
-	if class := bits.Len(uint(cap(buf.b))) - 1; cap(buf.b) >= minBuffer && cap(buf.b) <= maxPooled {
-		buffers[class].Put(buf)
+	if n := cap(buf.b); n >= minBuffer {
+		if class, size := sizeClass(n); size == n && class < len(buffers) {
+			buffers[class].Put(buf)
+		}
 	}
 }
 
 // grow makes room for n bytes more, and for many more, but not for more than most in all.
-func (buf *buffer) grow(n, most int) {
+func (buf *buffer) grow(n int, most int64) {
 	if need := len(buf.b) + n; need > cap(buf.b) {
-		buf.resize(max(need, min(growth*cap(buf.b), most)))
+		buf.resize(max(need, int(min(growth*int64(cap(buf.b)), most))))
 	}
 }
 
@@ -100,33 +102,26 @@ func appendPieces[T []byte | string](dst []byte, p T) []byte {
 	return append(dst, p...)
 }
 
-// newReadBuffer returns a buffer to read a body into of which expected bytes are to
-// come, -1 for unknown. What was only announced takes no memory that is not there.
-func newReadBuffer(expected, limit int64) *buffer {
-	if expected < 0 {
-		return newBuffer(minBuffer)
-	}
-	size := int(min(expected, limit)) + 1 // enough to see the end
-	if buf := pooledBuffer(size); buf != nil {
-		return buf
-	}
-	return newBuffer(min(size, firstReading))
+// newReadBuffer returns a buffer for what comes first of a body that is said to have
+// expected bytes, -1 for unknown.
+func newReadBuffer(expected int64) *buffer {
+	return newBuffer(int(min(max(expected+1, minBuffer), firstReading)))
 }
 
 // readFrom appends all that r has, up to limit bytes. It reports whether there was
 // more. expected is what r is said to have, -1 for unknown: what is allocated
-// grows with what has come, but not past that.
+// grows with what has come, up to one byte more than that, which is to see the end.
 func (buf *buffer) readFrom(r io.Reader, expected, limit int64) (more bool, err error) {
+	times, end := int64(growthAnnounced), expected+1
 	if expected < 0 || expected > limit {
-		expected = limit
+		times, end = growth, limit+1
 	}
 	for {
-		if len(buf.b) == cap(buf.b) {
-			size := growth * int64(cap(buf.b))
-			if end := expected + 1; int64(len(buf.b)) < end && size > end {
-				size = end
+		if n := int64(len(buf.b)); len(buf.b) == cap(buf.b) {
+			if n >= end { // there is more than was said
+				times, end = growth, limit+1
 			}
-			buf.resize(int(max(size, minBuffer)))
+			buf.resize(int(min(max(times*n, minBuffer), end)))
 		}
 		n, err := r.Read(buf.b[len(buf.b):min(cap(buf.b), len(buf.b)+copyPiece)])
 		buf.b = buf.b[:len(buf.b)+n]

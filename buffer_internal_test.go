@@ -114,7 +114,11 @@ func TestCopiedBodyIsFreed(t *testing.T) {
 		buf.b = append(buf.b, make([]byte, size)...)
 		body := &openedBody{buf: buf, rest: buf.b}
 		n, err := body.WriteTo(closer{body})
-		if want := int64(min(size, copyPiece)); n != want || err != http.ErrBodyReadAfterClose || body.buf != nil || body.rest != nil {
+		var want error
+		if size > copyPiece {
+			want = http.ErrBodyReadAfterClose
+		}
+		if n != int64(min(size, copyPiece)) || err != want || body.buf != nil || body.rest != nil {
 			t.Errorf("%d bytes: %d copied, %v, kept: %v", size, n, err, body.buf != nil)
 		}
 		if _, err := body.Read(make([]byte, 1)); err != http.ErrBodyReadAfterClose {
@@ -139,27 +143,26 @@ func drainPool(canary []byte) (n int, held bool) {
 	return n, held
 }
 
-// A body that is expected to have as many bytes as one before is read where that was, in
-// no array that grows. A short one takes no long one's buffer.
+// A body that is expected to have as many bytes as one before is read into no new array.
+// A short one takes no long one's buffer.
 func TestBuffersAreUsedAgain(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	const limit = 64 << 20
-	for _, size := range []int{10, minBuffer, minBuffer + 1, firstReading, 1 << 20, 1<<20 + 100, 10 << 20, maxPooled - 1} {
+	for _, size := range []int{0, 10, minBuffer, minBuffer + 1, firstReading, 1 << 20, 1<<20 + 100, 10 << 20, 30 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			drainPool(nil)
 			body := make([]byte, size)
 			var first *byte
 			again := 0
 			for range 20 { // under the race detector the pool loses some
-				buf := newReadBuffer(int64(size), limit)
+				buf := newReadBuffer(int64(size))
 				if more, err := buf.readFrom(bytes.NewReader(body), int64(size), limit); more || err != nil {
 					t.Fatal(more, err)
 				}
-				// Servers of other tests may still put buffers into the pool.
-				if len(buf.b) != size || cap(buf.b) >= 4*max(minBuffer, size+1) {
+				if len(buf.b) != size || cap(buf.b) > max(minBuffer, (size+1)*9/8) {
 					t.Fatalf("%d bytes in %d", len(buf.b), cap(buf.b))
 				}
-				if at := &buf.b[0]; at == first {
+				if at := &buf.b[:1][0]; at == first {
 					again++
 				} else {
 					first = at
@@ -171,14 +174,12 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 			}
 		})
 	}
-	drainPool(nil)
 	large := newBuffer(1 << 20)
 	large.free()
-	if buf := newBuffer(10); cap(buf.b) >= 4*minBuffer {
+	if buf := newBuffer(10); cap(buf.b) != minBuffer {
 		t.Errorf("a body of 10 bytes takes a buffer of %d", cap(buf.b))
 	}
-	// What is past the limit is left to the garbage collector.
-	past := &buffer{b: make([]byte, 0, maxPooled+1)}
+	past := newBuffer(32<<20 + 1)
 	past.free()
 	for i := range buffers {
 		for buf, _ := buffers[i].Get().(*buffer); buf != nil; buf, _ = buffers[i].Get().(*buffer) {
@@ -188,6 +189,71 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 		}
 	}
 }
+
+// Sizes are rounded up to ever larger ones, by less than an eighth.
+func TestSizeClass(t *testing.T) {
+	last, lastSize := -1, 0
+	for n := minBuffer; n <= 1<<30; n += 1 + n/1000 {
+		class, size := sizeClass(n)
+		again, same := sizeClass(size)
+		if size < n || size >= n+n/8+1 || again != class || same != size {
+			t.Fatalf("%d is rounded to %d, and that to %d", n, size, same)
+		}
+		if (class == last) != (size == lastSize) || class < last {
+			t.Fatalf("%d has class %d of size %d, and one before had %d of %d", n, class, size, last, lastSize)
+		}
+		if (class < len(buffers)) != (size <= 32<<20) {
+			t.Fatalf("class %d of size %d has a pool: %v", class, size, class < len(buffers))
+		}
+		last, lastSize = class, size
+	}
+}
+
+// What was only announced takes no memory, not even the pool's: who announces and does
+// not send would take from the pool what others then have to allocate.
+func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
+	const limit, first = 10 << 20, 64 << 10
+	fillPool := func() {
+		for _, n := range []int{minBuffer, first, 1 << 20, limit + 1} {
+			for range 8 {
+				defer newBuffer(n).free()
+			}
+		}
+	}
+	for _, announced := range []int64{-1, 100, first, 1 << 20, limit} {
+		times := 18
+		if announced < 0 {
+			times = 4
+		}
+		for _, sent := range []int{0, 10, first - 1, first + 1, 300 << 10, 1 << 20, limit} {
+			fillPool()
+			came := 0
+			buf := newReadBuffer(announced)
+			check := func() {
+				if room := cap(buf.b); room > max(first, times*came)*9/8+1 {
+					t.Fatalf("announced %d, sent %d: after %d bytes the buffer has %d", announced, sent, came, room)
+				}
+			}
+			check()
+			_, err := buf.readFrom(readerFunc(func(p []byte) (int, error) {
+				check()
+				n := min(len(p), 1000, sent-came)
+				if came += n; n == 0 {
+					return 0, io.EOF
+				}
+				return n, nil
+			}), announced, limit)
+			if err != nil || len(buf.b) != sent {
+				t.Fatalf("announced %d, sent %d: %d came, %v", announced, sent, len(buf.b), err)
+			}
+			buf.free()
+		}
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func newTestKey(t *testing.T) *seal.PrivateKey {
 	t.Helper()

@@ -262,7 +262,7 @@ func (c *Call) open(w http.ResponseWriter, keys *seal.KeySet, info []byte, polic
 	if r.ContentLength > limit {
 		return newError(CodeTooLarge, http.StatusRequestEntityTooLarge, nil)
 	}
-	buf := newReadBuffer(r.ContentLength, limit)
+	buf := newReadBuffer(r.ContentLength)
 	_, err := buf.readFrom(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit)
 	if err != nil {
 		buf.free()

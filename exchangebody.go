@@ -162,7 +162,7 @@ func (b *exchangeBody) drainRest() drained {
 	return b.outcome(late.Load())
 }
 
-// outcome tells how reading has ended.
+// outcome tells how reading has ended: b.err is set by then, and never changes again.
 func (b *exchangeBody) outcome(late bool) drained {
 	switch {
 	case b.err == io.EOF:

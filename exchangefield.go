@@ -254,10 +254,10 @@ func exchangeContentType(h http.Header) (string, error) {
 const maxContentType = 1024
 
 // isContentType reports whether a value can be authenticated as a content type.
-func isContentType(v string) bool { return len(v) <= maxContentType && isPrintable(v) }
+func isContentType(v string) bool { return len(v) <= maxContentType && isPrintableASCII(v) }
 
-// isPrintable reports whether a value has no bytes but ASCII's letters, signs and spaces.
-func isPrintable(v string) bool {
+// isPrintableASCII reports whether a value has no bytes but those from space to tilde.
+func isPrintableASCII(v string) bool {
 	for i := range len(v) {
 		if v[i] < ' ' || v[i] > '~' {
 			return false

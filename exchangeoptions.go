@@ -85,8 +85,8 @@ func WithAuthority(authority string) Option {
 // such as "/public": it is put back before the target is bound.
 func WithTargetPrefix(prefix string) Option {
 	return serverOption(func(c *config) error {
-		if !strings.HasPrefix(prefix, "/") || strings.ContainsAny(prefix, "?# ") || len(prefix) > maxTarget || !isPrintable(prefix) {
-			return fmt.Errorf("sealhttp: WithTargetPrefix(%q): it starts with a slash, has no query, fragment or space, and at most %d bytes", prefix, maxTarget)
+		if !strings.HasPrefix(prefix, "/") || strings.ContainsAny(prefix, "?# ") || len(prefix) > maxTarget || !isPrintableASCII(prefix) {
+			return fmt.Errorf("sealhttp: WithTargetPrefix(%q): it starts with a slash, is printable ASCII without query, fragment and space, and has at most %d bytes", prefix, maxTarget)
 		}
 		c.targetPrefix = strings.TrimSuffix(prefix, "/")
 		return nil

@@ -10,9 +10,8 @@ import (
 // goroutines behind that still read it, so what it stands on is freed under a lock.
 type openedBody struct {
 	mu     sync.Mutex
-	buf    *buffer // nil once freed or taken
+	buf    *buffer // nil once freed or taken, and while WriteTo has it
 	rest   []byte  // of the plaintext in buf, not yet read
-	lent   bool    // WriteTo has a part of rest, without the lock
 	closed bool
 }
 
@@ -30,53 +29,59 @@ func (b *openedBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo is for io.Copy: what is written is not copied before.
+// WriteTo is for io.Copy: what is written is not copied before. The body has nothing left
+// meanwhile, so that Close need not wait for w, which may never come back.
 func (b *openedBody) WriteTo(w io.Writer) (n int64, err error) {
-	for err == nil {
-		var piece []byte
-		if piece, err = b.lend(); len(piece) == 0 {
+	b.mu.Lock()
+	buf, rest, closed := b.buf, b.rest, b.closed
+	b.buf, b.rest = nil, nil
+	b.mu.Unlock()
+	switch {
+	case closed:
+		return 0, http.ErrBodyReadAfterClose
+	case buf == nil:
+		return 0, nil
+	}
+	defer func() { b.giveBack(buf, rest) }() // even if w panics
+	for len(rest) > 0 {
+		if b.isClosed() {
+			return n, http.ErrBodyReadAfterClose
+		}
+		piece := rest[:min(len(rest), copyPiece)]
+		written, err := w.Write(piece)
+		written = max(0, min(written, len(piece)))
+		rest = rest[written:]
+		n += int64(written)
+		if err == nil && written < len(piece) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
 			return n, err
 		}
-		var written int
-		written, err = b.writeLent(w, piece)
-		n += int64(written)
 	}
-	return n, err
+	return n, nil
 }
 
-// lend returns bytes that nobody frees until they were returned, none at the end.
-func (b *openedBody) lend() ([]byte, error) {
+func (b *openedBody) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
+// giveBack returns what WriteTo has taken, with what is left to read.
+func (b *openedBody) giveBack(buf *buffer, rest []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, http.ErrBodyReadAfterClose
+		buf.free()
+		return
 	}
-	b.lent = len(b.rest) > 0
-	return b.rest[:min(len(b.rest), copyPiece)], nil
+	b.buf, b.rest = buf, rest
 }
 
-// writeLent writes what was lent, and returns it, even if w panics. Close does not wait
-// for w, which may never come back.
-func (b *openedBody) writeLent(w io.Writer, piece []byte) (n int, err error) {
-	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.lent = false
-		b.rest = b.rest[max(0, min(n, len(piece))):]
-		if b.closed {
-			b.free()
-		}
-	}()
-	n, err = w.Write(piece)
-	if err == nil && n < len(piece) {
-		err = io.ErrShortWrite
-	}
-	return n, err
-}
-
-// take returns the buffer, empty, for the response to use, if all was read and it has
-// room for n bytes. Otherwise it returns nil.
-func (b *openedBody) take(n int) *buffer {
+// takeBuffer returns the buffer, empty, for the response to use, if all was read and it
+// has room for n bytes. Otherwise it returns nil.
+func (b *openedBody) takeBuffer(n int) *buffer {
 	if b == nil {
 		return nil
 	}
@@ -87,7 +92,7 @@ func (b *openedBody) take(n int) *buffer {
 		return nil
 	}
 	b.buf, b.rest = nil, nil
-	buf.truncate(0)
+	buf.empty()
 	return buf
 }
 
@@ -96,15 +101,9 @@ func (b *openedBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	if !b.lent {
-		b.free()
-	}
-	return nil
-}
-
-func (b *openedBody) free() {
 	if b.buf != nil {
 		b.buf.free()
 		b.buf, b.rest = nil, nil
 	}
+	return nil
 }

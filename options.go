@@ -199,7 +199,7 @@ func WithMaxResponseBytes(n int64) CommonOption {
 
 // checkLimit leaves room for what a message is longer than its plaintext.
 func checkLimit(option string, n int64) error {
-	if n < 1 || n > math.MaxInt64>>1 || int64(int(n)) != n {
+	if n < 1 || n > math.MaxInt>>1 {
 		return fmt.Errorf("sealhttp: %s: %d bytes is no limit", option, n)
 	}
 	return nil

@@ -116,8 +116,12 @@ func (s srvShortWriter) Write(p []byte) (int, error) { return s.w.Write(p[:(len(
 // gets no other call's bytes.
 func TestServerBodyCopyLeftBehind(t *testing.T) {
 	for _, proto := range srvProtos {
-		for _, size := range []int{10, 1 << 20} {
-			t.Run(fmt.Sprintf("%s/%d", proto, size), func(t *testing.T) {
+		for _, row := range []struct {
+			size   int
+			others bool // read at the same time
+		}{{10, false}, {10, true}, {1 << 20, false}, {1 << 20, true}} {
+			size, others := row.size, row.others
+			t.Run(fmt.Sprintf("%s/%d/others %v", proto, size, others), func(t *testing.T) {
 				var current srvSwap
 				host := srvServe(t, proto, &current)
 				type result struct {
@@ -134,6 +138,10 @@ func TestServerBodyCopyLeftBehind(t *testing.T) {
 						copied <- result{n, err}
 					}()
 					_, _ = io.ReadFull(pr, make([]byte, 1)) // it is in the middle of a write
+					if others {
+						_, _ = io.Copy(io.Discard, r.Body)
+						_, _ = r.Body.Read(make([]byte, 10))
+					}
 					_, _ = w.Write(bytes.Repeat([]byte("r"), size))
 				})))
 				want := srvPattern(size)
@@ -184,6 +192,33 @@ type srvPanickingWriter struct{}
 
 func (srvPanickingWriter) Write([]byte) (int, error) { panic("boom") }
 
+// What a handler has not read when it begins to answer, it can read after.
+func TestServerBodyReadWhileAnswering(t *testing.T) {
+	for _, proto := range srvProtos {
+		for _, size := range []int{100, 10_000, 1 << 20} {
+			for _, first := range []int{0, 1, size / 2, size - 1, size} {
+				t.Run(fmt.Sprintf("%s/%d of %d", proto, first, size), func(t *testing.T) {
+					want, answer := srvPattern(size), bytes.Repeat([]byte("answer "), size/7)
+					var got []byte
+					host := srvServe(t, proto, srvMiddleware(t).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						got = make([]byte, first)
+						_, _ = io.ReadFull(r.Body, got)
+						_, _ = w.Write(answer)
+						rest, _ := io.ReadAll(r.Body)
+						got = append(got, rest...)
+					})))
+					if a := host.call(t, "POST", "/", want).open(t, "POST"); !bytes.Equal(a.body, answer) {
+						t.Errorf("the answer has %d bytes, want %d", len(a.body), len(answer))
+					}
+					if !bytes.Equal(got, want) {
+						t.Errorf("%d bytes were read, want %d", len(got), len(want))
+					}
+				})
+			}
+		}
+	}
+}
+
 // A response that was declared and is written at once is sealed at once; what is written
 // behind it, or what was declared and is not written, is what it is in plaintext.
 func TestServerResponseDeclared(t *testing.T) {
@@ -203,6 +238,12 @@ func TestServerResponseDeclared(t *testing.T) {
 					_, err := w.Write(content)
 					w.(http.Flusher).Flush()
 					return err
+				}, nil},
+				{"and nothing more", func(w http.ResponseWriter) error {
+					_, err := w.Write(content)
+					_, empty := w.Write(nil)
+					_, text := io.WriteString(w, "")
+					return errors.Join(err, empty, text)
 				}, nil},
 				{"and more", func(w http.ResponseWriter) error {
 					_, _ = w.Write(content)

@@ -293,7 +293,11 @@ func (t *Transport) readBody(req *http.Request) ([]byte, error) {
 		ctx := req.Context()
 		stop := context.AfterFunc(ctx, closing)
 		defer stop()
-		more, err := buf.readFrom(req.Body, req.ContentLength, t.maxRequest)
+		expected := req.ContentLength
+		if expected == 0 {
+			expected = -1 // as http.Request has it where there is a body
+		}
+		more, err := buf.readFrom(req.Body, expected, t.maxRequest)
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -432,7 +436,7 @@ func (t *Transport) openMessage(req *http.Request, resp *http.Response, info []b
 	if resp.ContentLength > limit {
 		return nil, notOpened(CodeResponseTooLarge, nil)
 	}
-	buf := newReadBuffer(resp.ContentLength, limit)
+	buf := newReadBuffer(resp.ContentLength)
 	more, err := buf.readFrom(resp.Body, resp.ContentLength, limit)
 	switch {
 	case err != nil:

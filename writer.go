@@ -20,8 +20,8 @@ type sealingWriter struct {
 	request *openedBody
 
 	// Under the head's lock.
-	buf      *buffer // room for the message's header, then the plaintext, unless message is set
-	message  []byte  // in buf, once it is sealed
+	buf      *buffer // the message once it is sealed, before that room for its header and the plaintext
+	sealed   bool
 	sniffed  bool
 	tooLarge bool
 
@@ -44,7 +44,8 @@ func (s *sealingWriter) Write(p []byte) (int, error) {
 	switch {
 	case s.head:
 	case len(p) > 0 && int64(len(p)) == s.declared && s.seal(p) == nil:
-		// This was all of it: sealed from where it is, it need not be copied.
+		// This was all of it: sealed from where it is, it need not be copied. If that fails,
+		// finish will see.
 	default:
 		s.buf.b = appendPieces(s.buf.b, p)
 	}
@@ -85,6 +86,9 @@ func (s *sealingWriter) prepare(n int) error {
 	if s.head {
 		return nil
 	}
+	if s.sealed { // and n is 0, as all that was declared is there
+		return nil
+	}
 	if s.written > s.limit {
 		s.tooLarge = true
 		s.freeBuffer()
@@ -93,7 +97,7 @@ func (s *sealingWriter) prepare(n int) error {
 	if s.buf == nil {
 		s.reserve(max(n, int(min(s.declared, s.limit))))
 	}
-	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), int(s.limit)+s.key.Overhead())
+	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), s.limit+int64(s.key.Overhead()))
 	return nil
 }
 
@@ -101,7 +105,7 @@ func (s *sealingWriter) prepare(n int) error {
 // read to its end.
 func (s *sealingWriter) reserve(n int) {
 	size := n + s.key.Overhead()
-	if s.buf = s.request.take(size); s.buf == nil {
+	if s.buf = s.request.takeBuffer(size); s.buf == nil {
 		s.buf = newBuffer(size)
 	}
 	s.buf.b = s.buf.b[:s.key.HeaderLen()]
@@ -114,7 +118,7 @@ func (s *sealingWriter) seal(plaintext []byte) error {
 	if err != nil {
 		return newError(CodeKeyStoreUnavailable, http.StatusServiceUnavailable, err)
 	}
-	s.message, s.buf.b = message, message
+	s.buf.b, s.sealed = message, true
 	return nil
 }
 
@@ -131,7 +135,7 @@ func (s *sealingWriter) FlushError() error {
 	if s.status == 0 {
 		s.commit(http.StatusOK)
 	}
-	if s.message == nil {
+	if !s.sealed {
 		s.sniff(s.plaintext()) // net/http sniffs what there is at the first flush
 	}
 	return nil
@@ -181,7 +185,7 @@ func (s *sealingWriter) finish() error {
 		s.sendWithoutContent()
 		return nil
 	}
-	if s.message == nil && int64(len(s.plaintext())) < s.declared {
+	if !s.sealed && int64(len(s.plaintext())) < s.declared {
 		return errShortResponse
 	}
 	return s.sendSealed()
@@ -200,7 +204,7 @@ func (s *sealingWriter) sendSealed() error {
 	if s.buf == nil { // a response of no bytes is sealed too
 		s.reserve(0)
 	}
-	if s.message == nil {
+	if !s.sealed {
 		if err := s.seal(s.plaintext()); err != nil {
 			return err
 		}
@@ -211,11 +215,12 @@ func (s *sealingWriter) sendSealed() error {
 	if contentType != "" {
 		s.header["Sealed-Content-Type"] = []string{contentType}
 	}
-	s.header["Content-Length"] = []string{strconv.Itoa(len(s.message))}
+	s.header["Content-Length"] = []string{strconv.Itoa(len(s.buf.b))}
 	s.sendHeader()
-	n, err := s.w.Write(s.message)
+	n, err := s.w.Write(s.buf.b)
 	s.sentBytes = int64(n)
-	s.buf.sealed()
+	s.buf.freeCiphertext()
+	s.buf = nil
 	return err
 }
 
@@ -237,7 +242,7 @@ func (s *sealingWriter) close() {
 func (s *sealingWriter) freeBuffer() {
 	if s.buf != nil {
 		s.buf.free()
-		s.buf, s.message = nil, nil
+		s.buf = nil
 	}
 }
 

@@ -116,9 +116,9 @@ func (s *KeySet) Open(dst, message, info []byte) ([]byte, error) {
 	return nil, otherwise
 }
 
-// OpenInPlace is [KeySet.Open] without a copy: the plaintext it returns stands in
+// OpenInPlace is [KeySet.Open] in place: the plaintext it returns stands in
 // message's own bytes. It tells which key opened it. Whether it succeeds or
-// fails, message holds no message afterwards.
+// fails, message's ciphertext is gone afterwards.
 func (s *KeySet) OpenInPlace(message, info []byte) (plaintext []byte, key *PrivateKey, err error) {
 	trials, otherwise := s.trials(message)
 	for i, k := range trials {

@@ -13,10 +13,12 @@ import (
 //
 // Mind the order of arguments: [crypto/hpke.Seal] has info before the plaintext.
 //
-// To seal in place, without a copy, let the plaintext stand where its ciphertext
-// will: at dst[len(dst)+k.HeaderLen():], with [PublicKey.Overhead] bytes more in
-// dst's capacity than the plaintext is long. Any other overlap of the plaintext
-// with its ciphertext panics, as [crypto/cipher.AEAD] does, or does no harm.
+// To seal in place, let the plaintext stand where its ciphertext will: at
+// dst[len(dst)+k.HeaderLen():], with [PublicKey.Overhead] bytes more in dst's
+// capacity than the plaintext is long. In no other way may it overlap its
+// ciphertext: then Seal may panic, as [crypto/cipher.AEAD] does. In place nothing is
+// copied or allocated for, but for X-Wing's messages of up to 64 KiB, which
+// [crypto/hpke] makes.
 //
 // With a validated key Seal fails for no reason that a caller can mend.
 func (k *PublicKey) Seal(dst, plaintext, info []byte) ([]byte, error) {
@@ -38,8 +40,8 @@ func (k *PublicKey) Seal(dst, plaintext, info []byte) ([]byte, error) {
 	}
 	// The header comes last: it may stand where the plaintext is.
 	if !k.raw {
-		header := append(message[:start], prefixVersion)
-		binary.BigEndian.AppendUint32(header, k.id)
+		message[start] = prefixVersion
+		binary.BigEndian.PutUint32(message[start+1:], k.id)
 	}
 	return message, nil
 }
@@ -49,7 +51,8 @@ func (k *PublicKey) encapsulateError(err error) error {
 }
 
 // Open appends to dst the plaintext of a message that was sealed to this key with
-// the same info, and returns the extended slice. dst must not overlap message.
+// the same info, and returns the extended slice. dst must not overlap message. If
+// Open fails, dst's spare capacity may have been written over.
 //
 // Mind the order of arguments: [crypto/hpke.Open] has info before the ciphertext.
 //
