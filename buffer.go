@@ -9,8 +9,8 @@ import (
 // buffer is bytes that go back to a pool, cleared. The pool gives what is not used to
 // the garbage collector, so that a few large bodies take no memory for good.
 type buffer struct {
-	b    []byte
-	used int // how many bytes of the array may hold plaintext, besides those of b
+	b     []byte
+	dirty int // how many bytes of the array may hold plaintext, besides those of b
 }
 
 const (
@@ -18,10 +18,10 @@ const (
 
 	// firstReading is what is allocated for a body on its header's word alone.
 	firstReading = 64 << 10
-	// growth is how many times the room that is full is made.
+	// growth is the factor by which a full buffer grows.
 	growth = 4
-	// growthAnnounced is the same for a body whose length was announced, up to that: behind
-	// the first reading it is a MiB, with what a message adds.
+	// growthAnnounced is the factor up to a length that was announced: 18 x 64 KiB has room
+	// for a message of 1 MiB.
 	growthAnnounced = 18
 
 	// copyPiece is how much is copied at once. A longer copy, from about 1 MiB, would go
@@ -29,7 +29,7 @@ const (
 	copyPiece = 256 << 10
 )
 
-// buffers are pools by sizeClass, up to 32 MiB.
+// buffers are pools by sizeClass, up to 32 MiB. Those below minBuffer's are not used.
 var buffers [22 * 8]sync.Pool
 
 // sizeClass returns the size that n bytes are rounded up to, one of eight between a power
@@ -53,24 +53,24 @@ func newBuffer(n int) *buffer {
 
 // empty makes room in the buffer. What was in it is cleared when it is freed.
 func (buf *buffer) empty() {
-	buf.used = max(buf.used, len(buf.b))
+	buf.dirty = max(buf.dirty, len(buf.b))
 	buf.b = buf.b[:0]
 }
 
 // freeCiphertext frees a buffer whose b is ciphertext, which need not be cleared.
 func (buf *buffer) freeCiphertext() {
-	if n := len(buf.b); n < buf.used {
-		clear(buf.b[n:buf.used])
+	if n := len(buf.b); n < buf.dirty {
+		clear(buf.b[n:buf.dirty])
 	}
-	buf.b, buf.used = buf.b[:0], 0
+	buf.b, buf.dirty = buf.b[:0], 0
 	buf.free()
 }
 
 // free clears the buffer and puts it into the pool.
 func (buf *buffer) free() {
 	buf.empty()
-	clear(buf.b[:buf.used])
-	buf.used = 0
+	clear(buf.b[:buf.dirty])
+	buf.dirty = 0
 	if n := cap(buf.b); n >= minBuffer {
 		if class, size := sizeClass(n); size == n && class < len(buffers) {
 			buffers[class].Put(buf)
@@ -78,10 +78,10 @@ func (buf *buffer) free() {
 	}
 }
 
-// grow makes room for n bytes more, and for many more, but not for more than most in all.
-func (buf *buffer) grow(n int, most int64) {
+// grow makes room for n bytes more, and for a factor more, but not for more than most in all.
+func (buf *buffer) grow(n int, factor, most int64) {
 	if need := len(buf.b) + n; need > cap(buf.b) {
-		buf.resize(max(need, int(min(growth*int64(cap(buf.b)), most))))
+		buf.resize(max(need, int(min(factor*int64(cap(buf.b)), most))))
 	}
 }
 
@@ -108,20 +108,20 @@ func newReadBuffer(expected int64) *buffer {
 	return newBuffer(int(min(max(expected+1, minBuffer), firstReading)))
 }
 
-// readFrom appends all that r has, up to limit bytes. It reports whether there was
-// more. expected is what r is said to have, -1 for unknown: what is allocated
-// grows with what has come, up to one byte more than that, which is to see the end.
+// readFrom appends all that r has. It stops behind limit bytes, and reports whether there
+// was more. expected is what r is said to have, -1 for unknown: what is allocated grows
+// with what has come, up to one byte more than that, which is to see the end.
 func (buf *buffer) readFrom(r io.Reader, expected, limit int64) (more bool, err error) {
-	times, end := int64(growthAnnounced), expected+1
+	factor, end := int64(growthAnnounced), expected+1
 	if expected < 0 || expected > limit {
-		times, end = growth, limit+1
+		factor, end = growth, limit+1
 	}
-	for {
+	for idle := 0; idle < 100; {
 		if n := int64(len(buf.b)); len(buf.b) == cap(buf.b) {
 			if n >= end { // there is more than was said
-				times, end = growth, limit+1
+				factor, end = growth, limit+1
 			}
-			buf.resize(int(min(max(times*n, minBuffer), end)))
+			buf.resize(int(min(max(factor*n, minBuffer), end)))
 		}
 		n, err := r.Read(buf.b[len(buf.b):min(cap(buf.b), len(buf.b)+copyPiece)])
 		buf.b = buf.b[:len(buf.b)+n]
@@ -132,6 +132,11 @@ func (buf *buffer) readFrom(r io.Reader, expected, limit int64) (more bool, err 
 			return false, nil
 		case err != nil:
 			return false, err
+		case n == 0:
+			idle++
+		default:
+			idle = 0
 		}
 	}
+	return false, io.ErrNoProgress
 }

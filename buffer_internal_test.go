@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"runtime/debug"
 	"testing"
 
@@ -18,15 +19,17 @@ import (
 // last byte of the buffers' capacity.
 func TestPooledBuffersHoldNoPlaintext(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the pool is to keep all
-	serverKey, clientKey := newTestKey(t), newTestKey(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))  // and to show all
+	serverKey := newTestKey(t, seal.X25519AES256GCM)
 	keys, err := seal.NewKeySet(serverKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const limit = 3 << 20
-	const canary = "the plaintext of a call, in its request and in its response"
+	const canary = 0xa5
+	var clientKey *seal.PublicKey
 	m, err := New(ServerKeysFunc(func(context.Context) (*seal.KeySet, error) { return keys, nil }), WithMaxResponseBytes(limit), WithLogger(slog.New(slog.DiscardHandler)),
-		WithClientKeys(ClientKeysFunc(func(*http.Request) (*seal.PublicKey, error) { return clientKey.Public(), nil })))
+		WithClientKeys(ClientKeysFunc(func(*http.Request) (*seal.PublicKey, error) { return clientKey, nil })))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +67,12 @@ func TestPooledBuffersHoldNoPlaintext(t *testing.T) {
 		"panic":               func(w http.ResponseWriter, p []byte) { _, _ = w.Write(p); panic(http.ErrAbortHandler) },
 	}
 	calls, pooled := 0, 0
+	clientKeys := []*seal.PublicKey{ // with shorter and with longer messages than the server's
+		newTestKey(t, seal.X25519AES256GCM, seal.WithoutPrefix()).Public(),
+		newTestKey(t, seal.XWingAES256GCM).Public(),
+	}
 	for _, size := range []int{100, 5000, 100_000, 2 << 20} {
-		plaintext := bytes.Repeat([]byte(canary), size/len(canary)+1)
+		plaintext := bytes.Repeat([]byte{canary}, size)
 		message, err := serverKey.Public().Seal(nil, plaintext, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -74,6 +81,7 @@ func TestPooledBuffersHoldNoPlaintext(t *testing.T) {
 			for writing, write := range write {
 				for _, announced := range []bool{true, false} {
 					calls++
+					clientKey = clientKeys[calls/2%2]
 					handler := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						read(r.Body)
 						write(w, plaintext)
@@ -88,7 +96,7 @@ func TestPooledBuffersHoldNoPlaintext(t *testing.T) {
 						defer func() { _ = recover() }()
 						handler.ServeHTTP(httptest.NewRecorder(), r)
 					}()
-					n, held := drainPool([]byte(canary[:16]))
+					n, held := drainPool(bytes.Repeat([]byte{canary}, 6))
 					if pooled += n; held {
 						t.Errorf("%d bytes, read %s, written %s, announced %v: plaintext is in the pool", size, reading, writing, announced)
 					}
@@ -193,7 +201,7 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 // Sizes are rounded up to ever larger ones, by less than an eighth.
 func TestSizeClass(t *testing.T) {
 	last, lastSize := -1, 0
-	for n := minBuffer; n <= 1<<30; n += 1 + n/1000 {
+	check := func(n int) {
 		class, size := sizeClass(n)
 		again, same := sizeClass(size)
 		if size < n || size >= n+n/8+1 || again != class || same != size {
@@ -206,6 +214,15 @@ func TestSizeClass(t *testing.T) {
 			t.Fatalf("class %d of size %d has a pool: %v", class, size, class < len(buffers))
 		}
 		last, lastSize = class, size
+	}
+	check(minBuffer)
+	for base := minBuffer; base <= 1<<29; base *= 2 {
+		for eighth := range 8 {
+			edge := base + eighth*base/8
+			for _, n := range []int{edge + 1, edge + base/16, edge + base/8 - 1, edge + base/8} {
+				check(n)
+			}
+		}
 	}
 }
 
@@ -255,9 +272,9 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func newTestKey(t *testing.T) *seal.PrivateKey {
+func newTestKey(t *testing.T, suite seal.Suite, opts ...seal.KeyOption) *seal.PrivateKey {
 	t.Helper()
-	key, err := seal.GenerateKey(seal.X25519AES256GCM)
+	key, err := seal.GenerateKey(suite, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,7 +190,7 @@ func (m *Middleware) begin(w http.ResponseWriter, r *http.Request, outer CallInf
 			info:         infoResponse,
 			head:         r.Method == http.MethodHead,
 			limit:        m.maxResponse,
-			request:      call.body,
+			requestBody:  call.body,
 		}
 		call.Writer = call.response
 	}

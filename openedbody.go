@@ -1,6 +1,7 @@
 package sealhttp
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -12,16 +13,21 @@ type openedBody struct {
 	mu     sync.Mutex
 	buf    *buffer // nil once freed or taken, and while WriteTo has it
 	rest   []byte  // of the plaintext in buf, not yet read
+	lent   bool    // WriteTo has both
 	closed bool
 }
+
+var errBodyLent = errors.New("sealhttp: the body is being copied by another goroutine")
 
 func (b *openedBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	switch {
+	case b.closed:
 		return 0, http.ErrBodyReadAfterClose
-	}
-	if len(b.rest) == 0 {
+	case b.lent:
+		return 0, errBodyLent
+	case len(b.rest) == 0:
 		return 0, io.EOF
 	}
 	n := copy(p, b.rest)
@@ -29,18 +35,13 @@ func (b *openedBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo is for io.Copy: what is written is not copied before. The body has nothing left
-// meanwhile, so that Close need not wait for w, which may never come back.
+// WriteTo is for io.Copy: what is written is not copied before. It takes all out of the
+// body meanwhile, so that Close need not wait for w, which may never come back. Behind
+// Close, the write that is under way is the last.
 func (b *openedBody) WriteTo(w io.Writer) (n int64, err error) {
-	b.mu.Lock()
-	buf, rest, closed := b.buf, b.rest, b.closed
-	b.buf, b.rest = nil, nil
-	b.mu.Unlock()
-	switch {
-	case closed:
-		return 0, http.ErrBodyReadAfterClose
-	case buf == nil:
-		return 0, nil
+	buf, rest, err := b.lend()
+	if buf == nil {
+		return 0, err
 	}
 	defer func() { b.giveBack(buf, rest) }() // even if w panics
 	for len(rest) > 0 {
@@ -62,6 +63,22 @@ func (b *openedBody) WriteTo(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
+func (b *openedBody) lend() (buf *buffer, rest []byte, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return nil, nil, http.ErrBodyReadAfterClose
+	case b.lent:
+		return nil, nil, errBodyLent
+	case b.buf == nil: // the response has taken it
+		return nil, nil, nil
+	}
+	buf, rest = b.buf, b.rest
+	b.buf, b.rest, b.lent = nil, nil, true
+	return buf, rest, nil
+}
+
 func (b *openedBody) isClosed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -72,6 +89,7 @@ func (b *openedBody) isClosed() bool {
 func (b *openedBody) giveBack(buf *buffer, rest []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.lent = false
 	if b.closed {
 		buf.free()
 		return

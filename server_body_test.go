@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/iotest"
+
+	"github.com/sealhttp/sealhttp"
 )
 
 // srvPattern is n bytes of which no two parts are alike.
@@ -138,9 +142,12 @@ func TestServerBodyCopyLeftBehind(t *testing.T) {
 						copied <- result{n, err}
 					}()
 					_, _ = io.ReadFull(pr, make([]byte, 1)) // it is in the middle of a write
-					if others {
-						_, _ = io.Copy(io.Discard, r.Body)
-						_, _ = r.Body.Read(make([]byte, 10))
+					if others {                             // they get neither these bytes nor an end
+						n, err := io.Copy(io.Discard, r.Body)
+						got, readErr := r.Body.Read(make([]byte, 10))
+						if n != 0 || err == nil || got != 0 || readErr == nil || readErr == io.EOF {
+							t.Errorf("copied %d, %v, read %d, %v", n, err, got, readErr)
+						}
 					}
 					_, _ = w.Write(bytes.Repeat([]byte("r"), size))
 				})))
@@ -191,6 +198,41 @@ func TestServerBodyCopyLeftBehind(t *testing.T) {
 type srvPanickingWriter struct{}
 
 func (srvPanickingWriter) Write([]byte) (int, error) { panic("boom") }
+
+// A body that gives nothing, again and again, is not asked for ever.
+func TestServerBodyWithoutProgress(t *testing.T) {
+	m := srvMiddleware(t, sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
+	r := httptest.NewRequest("POST", "/", nil)
+	r.Header.Set("Content-Type", sealhttp.MediaType)
+	r.Body, r.ContentLength = io.NopCloser(srvReader(func([]byte) (int, error) { return 0, nil })), -1
+	srvWithin(t, "Begin", func() {
+		call, err := m.Begin(httptest.NewRecorder(), r)
+		if call != nil || !errors.Is(err, sealhttp.CodeMalformed) || !errors.Is(err, io.ErrNoProgress) {
+			t.Errorf("%v, %v", call, err)
+		}
+	})
+}
+
+// A response takes memory as it is written, not as it was declared.
+func TestServerResponseMemory(t *testing.T) {
+	const declared = 1 << 40
+	m := srvMiddleware(t, sealhttp.WithMaxResponseBytes(declared), sealhttp.WithLogger(slog.New(slog.DiscardHandler)))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Accept", sealhttp.MediaType)
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler { // it was shorter than declared
+			t.Errorf("panics with %v", v)
+		}
+	}()
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(declared))
+		for range 300 {
+			if _, err := w.Write(make([]byte, 1000)); err != nil {
+				t.Error(err)
+			}
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
 
 // What a handler has not read when it begins to answer, it can read after.
 func TestServerBodyReadWhileAnswering(t *testing.T) {

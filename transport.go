@@ -287,9 +287,8 @@ func (t *Transport) readBody(req *http.Request) ([]byte, error) {
 		if req.ContentLength > t.maxRequest {
 			return nil, newError(CodeTooLarge, 0, nil)
 		}
-		buf := &buffer{b: make([]byte, 0, max(req.ContentLength, 0)+1)}
-		// A body that stalls must not outlast its call. That it is closed may look like
-		// its end.
+		buf := &buffer{b: make([]byte, 0, min(max(req.ContentLength, 0)+1, firstReading))}
+		// A body that stalls is closed when its call ends. That may look like its end.
 		ctx := req.Context()
 		stop := context.AfterFunc(ctx, closing)
 		defer stop()

@@ -13,11 +13,11 @@ import (
 // then sends it sealed.
 type sealingWriter struct {
 	responseHead
-	key     *seal.PublicKey
-	info    []byte
-	head    bool  // the request is HEAD: nothing is sent of what is written
-	limit   int64 // bytes of plaintext
-	request *openedBody
+	key         *seal.PublicKey
+	info        []byte
+	head        bool  // the request is HEAD: nothing is sent of what is written
+	limit       int64 // bytes of plaintext
+	requestBody *openedBody
 
 	// Under the head's lock.
 	buf      *buffer // the message once it is sealed, before that room for its header and the plaintext
@@ -94,10 +94,14 @@ func (s *sealingWriter) prepare(n int) error {
 		s.freeBuffer()
 		return newError(CodeResponseTooLarge, http.StatusInternalServerError, nil)
 	}
-	if s.buf == nil {
-		s.reserve(max(n, int(min(s.declared, s.limit))))
+	factor, most := int64(growth), s.limit
+	if s.declared >= 0 {
+		factor, most = growthAnnounced, min(s.declared, s.limit)
 	}
-	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), s.limit+int64(s.key.Overhead()))
+	if s.buf == nil {
+		s.reserve(max(n, int(min(s.declared, s.limit, firstReading))))
+	}
+	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), factor, most+int64(s.key.Overhead()))
 	return nil
 }
 
@@ -105,7 +109,7 @@ func (s *sealingWriter) prepare(n int) error {
 // read to its end.
 func (s *sealingWriter) reserve(n int) {
 	size := n + s.key.Overhead()
-	if s.buf = s.request.takeBuffer(size); s.buf == nil {
+	if s.buf = s.requestBody.takeBuffer(size); s.buf == nil {
 		s.buf = newBuffer(size)
 	}
 	s.buf.b = s.buf.b[:s.key.HeaderLen()]

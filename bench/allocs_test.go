@@ -71,7 +71,8 @@ func TestSealedAllocates(t *testing.T) {
 // memory that grows with its bodies.
 func TestLargeMessagesAllocate(t *testing.T) {
 	const size, calls, limit = 10 << 20, 10, 64 << 10
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the pool is to keep what it has
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the pool is to keep what it has,
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))  // and not to have it elsewhere
 	p := newParty(t, seal.X25519AES256GCM)
 	handler, call, want := p.middleware(t).Handler(harness.Reply(size)), p.messageCall(t, size), size+p.client.Public().Overhead()
 	serve(t, call, handler, want)

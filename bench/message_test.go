@@ -106,7 +106,8 @@ func (p *party) message(b testing.TB, size int) []byte {
 
 // BenchmarkMessage is one call through the handler, request opened and response
 // sealed, without sockets, beside its floors: circl alone on the same bytes
-// (by=circl), and, for AES, the AEAD alone, in place (by=aead).
+// (by=circl), and, for AES, the AEAD alone, in place (by=aead). Large bodies are also read
+// and written in pieces, by a handler that declares no length (by=sealhttp-pieces).
 func BenchmarkMessage(b *testing.B) {
 	for _, suite := range seal.Suites() {
 		p := newParty(b, suite)
@@ -117,6 +118,13 @@ func BenchmarkMessage(b *testing.B) {
 				call, want := p.messageCall(b, size.bytes), size.bytes+p.client.Public().Overhead()
 				measure(b, 2*size.bytes, func() { serve(b, call, handler, want) })
 			})
+			if size.bytes >= 1<<20 {
+				b.Run(name+"/by=sealhttp-pieces", func(b *testing.B) {
+					handler := p.middleware(b).Handler(harness.ReplyInPieces(size.bytes))
+					call, want := p.messageCall(b, size.bytes), size.bytes+p.client.Public().Overhead()
+					measure(b, 2*size.bytes, func() { serve(b, call, handler, want) })
+				})
+			}
 			b.Run(name+"/by=circl", func(b *testing.B) { p.bareCircl(b, size.bytes) })
 			if suite == seal.X25519AES256GCM {
 				b.Run(name+"/by=aead", func(b *testing.B) { rawAEAD(b, size.bytes) })

@@ -68,15 +68,19 @@ func (c *Call) Serve(handler http.Handler) (status, n int) {
 // sink hides that io.Discard reads by itself, in small pieces.
 type sink struct{ io.Writer }
 
-// Reply is a handler that copies the request's body to nowhere and writes size bytes.
+type piece [32 << 10]byte
+
+var pieces = sync.Pool{New: func() any { return new(piece) }}
+
+// Reply is a handler that copies the request's body to nowhere, declares a response of size
+// bytes, and writes it at once.
 func Reply(size int) http.Handler {
-	scratch := sync.Pool{New: func() any { return new([32 << 10]byte) }}
 	content := make([]byte, size)
 	contentType := []string{"application/octet-stream"}
 	contentLength := []string{strconv.Itoa(size)}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		buf := scratch.Get().(*[32 << 10]byte)
-		defer scratch.Put(buf)
+		buf := pieces.Get().(*piece)
+		defer pieces.Put(buf)
 		if _, err := io.CopyBuffer(sink{io.Discard}, r.Body, buf[:]); err != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
@@ -86,5 +90,27 @@ func Reply(size int) http.Handler {
 		h["Content-Length"] = contentLength
 		w.WriteHeader(http.StatusOK)
 		_, _ = w.Write(content)
+	})
+}
+
+// ReplyInPieces is a handler that reads and writes as much as Reply, in pieces of its own,
+// and declares nothing.
+func ReplyInPieces(size int) http.Handler {
+	contentType := []string{"application/octet-stream"}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		buf := pieces.Get().(*piece)
+		defer pieces.Put(buf)
+		for {
+			if _, err := r.Body.Read(buf[:]); err == io.EOF {
+				break
+			} else if err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+		}
+		w.Header()["Content-Type"] = contentType
+		for left := size; left > 0; left -= len(buf) {
+			_, _ = w.Write(buf[:min(left, len(buf))])
+		}
 	})
 }
