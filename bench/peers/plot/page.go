@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/perf/benchmath"
+
 	"github.com/sealhttp/sealhttp/bench/peers"
 )
 
@@ -20,6 +22,7 @@ func fill(page string, r *measured) (string, error) {
 		{"cost", costTable(r)},
 		{"suites", suitesTable(r)},
 		{"bars", barsTable(r)},
+		{"setup", setupTable(r)},
 		{"cores", coresTable(r)},
 		{"gives", givesTable()},
 		{"peers", peersTable(r)},
@@ -101,45 +104,71 @@ var suiteNames = []string{"X25519-AES256GCM", "X25519-AES128GCM", "X25519-CHACHA
 // barsTable is what the project holds itself to.
 func barsTable(r *measured) string {
 	var b strings.Builder
-	b.WriteString("| | measured | to be at most | |\n|---|---|---|---|\n")
-	row := func(what string, got, bar float64, unit string) {
+	b.WriteString("| | measured | within | to be at most | |\n|---|---|---|---|---|\n")
+	row := func(what, format string, got benchmath.Summary, bar float64) {
 		verdict := "holds"
-		if got > bar {
+		if got.Center > bar {
 			verdict = "**missed**"
 		}
-		digits := 2
-		if unit != "" {
-			digits = 0
+		within := ""
+		if got.Lo < got.Hi {
+			within = fmt.Sprintf(format+" to "+format, got.Lo, got.Hi)
 		}
-		fmt.Fprintf(&b, "| %s | %.*f%s | %.*f%s | %s |\n", what, digits, got, unit, digits, bar, unit, verdict)
+		fmt.Fprintf(&b, "| %s | "+format+" | %s | "+format+" | %s |\n", what, got.Center, within, bar, verdict)
 	}
-	row("message, 1 KiB, to circl alone", r.bench.ratio(messageRow("1KiB", "sealhttp"), messageRow("1KiB", "circl")), 1.10, "")
-	row("message, 1 MiB, to AES-256-GCM in place both ways", r.bench.ratio(messageRow("1MiB", "sealhttp"), messageRow("1MiB", "aead")), 1.60, "")
-	row("exchange, 1 KiB, without a caller's key, to message", r.bench.ratio(exchangeRow("1KiB", "sealhttp"), messageRow("1KiB", "sealhttp")), 0.55, "")
-	row("exchange, 1 MiB, to AES-256-GCM in pieces of 16 KiB both ways", r.bench.ratio(exchangeRow("1MiB", "sealhttp"), exchangeRow("1MiB", "aead")), 1.50, "")
+	count := func(n float64) benchmath.Summary { return benchmath.Summary{Center: n} }
+	row("message, 1 KiB, to circl alone", "%.2f", r.bench.ratios(messageRow("1KiB", "sealhttp"), messageRow("1KiB", "circl")), 1.10)
+	row("message, 1 MiB, to AES-256-GCM in place both ways", "%.2f", r.bench.ratios(messageRow("1MiB", "sealhttp"), messageRow("1MiB", "aead")), 1.60)
+	row("exchange, 1 KiB, without a caller's key, to message", "%.2f", r.bench.ratios(exchangeRow("1KiB", "sealhttp"), messageRow("1KiB", "sealhttp")), 0.55)
+	row("exchange, 1 MiB, to AES-256-GCM in pieces of 16 KiB both ways", "%.2f", r.bench.ratios(exchangeRow("1MiB", "sealhttp"), exchangeRow("1MiB", "aead")), 1.50)
 	byHand := []string{"tink", "crypto-hpke", "jwe-p256", "jwe-rsa", "age"}
-	row("message, to the fastest peer that seals to a caller's key, at the worst size", r.behind("sealhttp-message", byHand), 1, "")
-	row("exchange, to the fastest peer of all, at the worst size", r.behind("sealhttp-exchange", append(byHand, "ohttp")), 1, "")
-	row("allocations of a message call, 1 KiB", r.bench.median(messageRow("1KiB", "sealhttp"), "allocs/op"), 110, " ")
-	row("allocations of a call in plaintext, above the handler's", r.bench.median("Plaintext/method=POST/by=sealhttp", "allocs/op")-r.bench.median("Plaintext/method=POST/by=handler", "allocs/op"), 0, " ")
-	row("time of a call in plaintext, above the handler's, in the fastest runs", 1e9*(r.bench.fastest("Plaintext/method=POST/by=sealhttp")-r.bench.fastest("Plaintext/method=POST/by=handler")), 150, " ns")
+	row("message, to the fastest peer that seals to a caller's key, at the worst size", "%.2f", r.behind("sealhttp-message", byHand), 1)
+	row("exchange, to the fastest peer of all, at the worst size", "%.2f", r.behind("sealhttp-exchange", append(byHand, "ohttp")), 1)
+	row("allocations of a message call, 1 KiB", "%.0f", count(r.bench.median(messageRow("1KiB", "sealhttp"), "allocs/op")), 110)
+	plain, handler := "Plaintext/method=POST/by=sealhttp", "Plaintext/method=POST/by=handler"
+	row("allocations of a call in plaintext, above the handler's", "%.0f", count(r.bench.median(plain, "allocs/op")-r.bench.median(handler, "allocs/op")), 0)
+	row("nanoseconds of a call in plaintext, above the handler's", "%.0f", scaled(r.bench.differences(plain, handler), 1e9), 150)
 	for _, m := range r.memory.Rows {
 		switch {
 		case m.Profile == "sealhttp-message":
-			row("memory of 8 messages of 10 MiB at once, to their bytes one way", m.MiBPerMiB, 2.2, "")
+			row("memory of 8 messages of 10 MiB at once, to their bytes one way", "%.2f", count(m.MiBPerMiB), 2.2)
 		case m.Profile == "sealhttp-exchange":
-			row("memory of an exchange of 1 GiB each way, above idle", m.OverIdleMiB, 64, " MiB")
+			row("MiB of memory of an exchange of 1 GiB each way, above idle", "%.0f", count(m.OverIdleMiB), 64)
 		}
 	}
-	return strings.ReplaceAll(b.String(), "  |", " |")
+	return b.String()
+}
+
+// setupTable is what circl takes, beside what else could do it.
+func setupTable(r *measured) string {
+	var b strings.Builder
+	b.WriteString("| | circl | | to circl | within |\n|---|---|---|---|---|\n")
+	row := func(what, benchmark, other, by string) {
+		circl := benchmark + "/by=circl"
+		ratio := r.bench.ratios(benchmark+"/by="+by, circl)
+		fmt.Fprintf(&b, "| %s | %s | %s | %.2f | %.2f to %.2f |\n", what, seconds(r.bench.seconds(circl)), other, ratio.Center, ratio.Lo, ratio.Hi)
+	}
+	for _, kem := range []string{"X25519", "P256", "XWING"} {
+		row(kem+", open", "Setup/kem="+kem+"/op=open", "`crypto/hpke`", "crypto-hpke")
+		row(kem+", seal", "Setup/kem="+kem+"/op=seal", "`crypto/hpke`", "crypto-hpke")
+	}
+	row("an X25519 key pair", "X25519/op=generate", "`crypto/ecdh`", "crypto-ecdh")
+	row("an X25519 shared secret", "X25519/op=share", "`crypto/ecdh`", "crypto-ecdh")
+	return b.String()
+}
+
+func scaled(s benchmath.Summary, by float64) benchmath.Summary {
+	return benchmath.Summary{Center: s.Center * by, Lo: s.Lo * by, Hi: s.Hi * by}
 }
 
 // behind is how often longer ours takes than the fastest of the others, at the size where
 // that is most.
-func (r *measured) behind(ours string, others []string) (worst float64) {
+func (r *measured) behind(ours string, others []string) (worst benchmath.Summary) {
 	for _, size := range sizes {
 		for _, other := range others {
-			worst = max(worst, r.peers.ratio(peerRow(size.name, ours), peerRow(size.name, other)))
+			if at := r.peers.ratios(peerRow(size.name, ours), peerRow(size.name, other)); at.Center > worst.Center {
+				worst = at
+			}
 		}
 	}
 	return worst

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"golang.org/x/perf/benchfmt"
+	"golang.org/x/perf/benchmath"
 )
 
 // measured is all of bench/results.
@@ -122,29 +123,32 @@ func (b *benchmarks) median(name, unit string) float64 {
 // seconds is the median of a benchmark's time for one call.
 func (b *benchmarks) seconds(name string) float64 { return b.median(name, "sec/op") }
 
-// fastest is the least time of any run: what is left of a short call when nothing disturbs
-// it.
-func (b *benchmarks) fastest(name string) float64 {
-	values := b.values[name]["sec/op"]
-	if len(values) == 0 {
-		return 0
-	}
-	return slices.Min(values)
+// ratio is the median of ratios.
+func (b *benchmarks) ratio(name, to string) float64 { return b.ratios(name, to).Center }
+
+// ratios is how often longer one benchmark took than another in the same run, over the
+// runs: a machine that was slow for a while was slow for both.
+func (b *benchmarks) ratios(name, to string) benchmath.Summary {
+	return b.compared(name, to, func(x, y float64) float64 { return x / y })
 }
 
-// ratio is the median, over the runs, of how often longer one benchmark took than another
-// in the same run: a machine that was slow for a while was slow for both.
-func (b *benchmarks) ratio(name, to string) float64 {
+// differences is how many seconds longer.
+func (b *benchmarks) differences(name, to string) benchmath.Summary {
+	return b.compared(name, to, func(x, y float64) float64 { return x - y })
+}
+
+// compared is the median of what f makes of each run, in the interval that it is in with
+// 95 % confidence, as benchstat has both.
+func (b *benchmarks) compared(name, to string, f func(x, y float64) float64) benchmath.Summary {
 	x, y := b.values[name]["sec/op"], b.values[to]["sec/op"]
 	var all []float64
 	for i := range min(len(x), len(y)) {
-		all = append(all, x[i]/y[i])
+		all = append(all, f(x[i], y[i]))
 	}
-	slices.Sort(all)
 	if len(all) == 0 {
-		return 0
+		return benchmath.Summary{}
 	}
-	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	return benchmath.AssumeNothing.Summary(benchmath.NewSample(all, nil), 0.95)
 }
 
 // The sizes that are measured.
