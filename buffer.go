@@ -18,19 +18,22 @@ const (
 
 	// firstReading is what is allocated for a body on its header's word alone.
 	firstReading = 64 << 10
-	// growth is the factor by which a full buffer grows.
-	growth = 4
-	// growthAnnounced is the factor up to a length that was announced: 18 x 64 KiB has room
-	// for a message of 1 MiB.
-	growthAnnounced = 18
+	// announcedFactor is the factor by which a full buffer grows at most, up to a length that
+	// was announced: 18 x 64 KiB has room for a message of 1 MiB.
+	announcedFactor = 18
+
+	// maxOutgrown is the largest array that is kept when a body has outgrown it.
+	maxOutgrown = 2 << 20
 
 	// copyPiece is how much is copied at once. A longer copy, from about 1 MiB, would go
 	// past the processor's caches, and sealing would fetch it from memory again.
 	copyPiece = 256 << 10
 )
 
-// buffers are pools by sizeClass, up to 32 MiB. Those below minBuffer's are not used.
-var buffers [22 * 8]sync.Pool
+// buffers are pools by sizeClass, up to 12 MiB: messages within the default limit. What is
+// larger would have the garbage collector wait for twice as much. Those below minBuffer's
+// are not used.
+var buffers [20*8 + 4]sync.Pool
 
 // sizeClass returns the size that n bytes are rounded up to, one of eight between a power
 // of two and the next, and its number. n is at least minBuffer.
@@ -78,18 +81,35 @@ func (buf *buffer) free() {
 	}
 }
 
-// grow makes room for n bytes more, and for a factor more, but not for more than most in all.
-func (buf *buffer) grow(n int, factor, most int64) {
-	if need := len(buf.b) + n; need > cap(buf.b) {
-		buf.resize(max(need, int(min(factor*int64(cap(buf.b)), most))))
+// grow makes room for n bytes more, and for what comes behind them: up to most in all if
+// that was announced, and never beyond most. Otherwise nobody knows how far it goes, and
+// beyond a MiB it is better to copy once more than to have too much.
+func (buf *buffer) grow(n int, announced bool, most int64) {
+	need, room := len(buf.b)+n, int64(cap(buf.b))
+	if need <= cap(buf.b) {
+		return
 	}
+	size := 2 * room
+	switch {
+	case announced:
+		size = announcedFactor * room
+	case room < 1<<20:
+		size = 4 * room
+	}
+	buf.resize(max(need, int(min(size, most))))
 }
 
-// resize moves what is in the buffer into an array of size bytes at least.
+// resize moves what is in the buffer into an array of size bytes at least. The old one is
+// for others, but not if it is large: a body has outgrown several of those, and the pool
+// should not have them all.
 func (buf *buffer) resize(size int) {
 	larger := newBuffer(size)
 	larger.b = appendPieces(larger.b, buf.b)
 	*buf, *larger = *larger, *buf
+	if cap(larger.b) > maxOutgrown {
+		clear(larger.b)
+		return
+	}
 	larger.free()
 }
 
@@ -112,16 +132,16 @@ func newReadBuffer(expected int64) *buffer {
 // was more. expected is what r is said to have, -1 for unknown: what is allocated grows
 // with what has come, up to one byte more than that, which is to see the end.
 func (buf *buffer) readFrom(r io.Reader, expected, limit int64) (more bool, err error) {
-	factor, end := int64(growthAnnounced), expected+1
+	announced, end := true, expected+1
 	if expected < 0 || expected > limit {
-		factor, end = growth, limit+1
+		announced, end = false, limit+1
 	}
 	for idle := 0; idle < 100; {
 		if n := int64(len(buf.b)); len(buf.b) == cap(buf.b) {
 			if n >= end { // there is more than was said
-				factor, end = growth, limit+1
+				announced, end = false, limit+1
 			}
-			buf.resize(int(min(max(factor*n, minBuffer), end)))
+			buf.grow(1, announced, end)
 		}
 		n, err := r.Read(buf.b[len(buf.b):min(cap(buf.b), len(buf.b)+copyPiece)])
 		buf.b = buf.b[:len(buf.b)+n]

@@ -53,7 +53,10 @@ func TestPooledBuffersHoldNoPlaintext(t *testing.T) {
 		"a little":  func(w http.ResponseWriter, p []byte) { _, _ = w.Write(p[:10]) },
 		"nothing":   func(http.ResponseWriter, []byte) {},
 		"in pieces": func(w http.ResponseWriter, p []byte) { _, _ = io.Copy(w, struct{ io.Reader }{bytes.NewReader(p)}) },
-		"as text":   func(w http.ResponseWriter, p []byte) { _, _ = io.WriteString(w, string(p)) },
+		"as text": func(w http.ResponseWriter, p []byte) {
+			text := string(p)
+			_, _ = io.WriteString(w, text)
+		},
 		"too long": func(w http.ResponseWriter, p []byte) {
 			for n := 0; n <= limit; n += len(p) {
 				_, _ = w.Write(p)
@@ -156,7 +159,7 @@ func drainPool(canary []byte) (n int, held bool) {
 func TestBuffersAreUsedAgain(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	const limit = 64 << 20
-	for _, size := range []int{0, 10, minBuffer, minBuffer + 1, firstReading, 1 << 20, 1<<20 + 100, 10 << 20, 30 << 20} {
+	for _, size := range []int{0, 10, minBuffer, minBuffer + 1, firstReading, 1 << 20, 1<<20 + 100, 10 << 20, 12<<20 - 1} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			drainPool(nil)
 			body := make([]byte, size)
@@ -187,7 +190,7 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 	if buf := newBuffer(10); cap(buf.b) != minBuffer {
 		t.Errorf("a body of 10 bytes takes a buffer of %d", cap(buf.b))
 	}
-	past := newBuffer(32<<20 + 1)
+	past := newBuffer(12<<20 + 1)
 	past.free()
 	for i := range buffers {
 		for buf, _ := buffers[i].Get().(*buffer); buf != nil; buf, _ = buffers[i].Get().(*buffer) {
@@ -210,7 +213,7 @@ func TestSizeClass(t *testing.T) {
 		if (class == last) != (size == lastSize) || class < last {
 			t.Fatalf("%d has class %d of size %d, and one before had %d of %d", n, class, size, last, lastSize)
 		}
-		if (class < len(buffers)) != (size <= 32<<20) {
+		if (class < len(buffers)) != (size <= 12<<20) {
 			t.Fatalf("class %d of size %d has a pool: %v", class, size, class < len(buffers))
 		}
 		last, lastSize = class, size

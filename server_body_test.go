@@ -267,13 +267,14 @@ func TestServerResponseDeclared(t *testing.T) {
 	for _, proto := range srvProtos {
 		for _, size := range []int{1, 1000, 300 << 10} {
 			content := srvPattern(size)
+			text := string(content)
 			for _, row := range []struct {
 				name  string
 				write func(w http.ResponseWriter) error
 				want  error
 			}{
 				{"at once", func(w http.ResponseWriter) error { _, err := w.Write(content); return err }, nil},
-				{"as text", func(w http.ResponseWriter) error { _, err := io.WriteString(w, string(content)); return err }, nil},
+				{"as text", func(w http.ResponseWriter) error { _, err := io.WriteString(w, text); return err }, nil},
 				{"behind nothing", func(w http.ResponseWriter) error {
 					_, _ = w.Write(nil)
 					w.(http.Flusher).Flush()

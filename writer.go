@@ -94,14 +94,14 @@ func (s *sealingWriter) prepare(n int) error {
 		s.freeBuffer()
 		return newError(CodeResponseTooLarge, http.StatusInternalServerError, nil)
 	}
-	factor, most := int64(growth), s.limit
-	if s.declared >= 0 {
-		factor, most = growthAnnounced, min(s.declared, s.limit)
+	declared, most := s.declared >= 0, s.limit
+	if declared {
+		most = min(most, s.declared)
 	}
 	if s.buf == nil {
 		s.reserve(max(n, int(min(s.declared, s.limit, firstReading))))
 	}
-	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), factor, most+int64(s.key.Overhead()))
+	s.buf.grow(n+s.key.Overhead()-s.key.HeaderLen(), declared, most+int64(s.key.Overhead()))
 	return nil
 }
 
