@@ -22,12 +22,10 @@ var errBodyLent = errors.New("sealhttp: the body is being copied by another goro
 func (b *openedBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return 0, http.ErrBodyReadAfterClose
-	case b.lent:
-		return 0, errBodyLent
-	case len(b.rest) == 0:
+	if err := b.unavailable(); err != nil {
+		return 0, err
+	}
+	if len(b.rest) == 0 {
 		return 0, io.EOF
 	}
 	n := copy(p, b.rest)
@@ -66,17 +64,23 @@ func (b *openedBody) WriteTo(w io.Writer) (n int64, err error) {
 func (b *openedBody) lend() (buf *buffer, rest []byte, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return nil, nil, http.ErrBodyReadAfterClose
-	case b.lent:
-		return nil, nil, errBodyLent
-	case b.buf == nil: // the response has taken it
-		return nil, nil, nil
+	if err := b.unavailable(); err != nil || b.buf == nil { // the response has taken it
+		return nil, nil, err
 	}
 	buf, rest = b.buf, b.rest
 	b.buf, b.rest, b.lent = nil, nil, true
 	return buf, rest, nil
+}
+
+// unavailable says why nothing can be read, under the lock.
+func (b *openedBody) unavailable() error {
+	switch {
+	case b.closed:
+		return http.ErrBodyReadAfterClose
+	case b.lent:
+		return errBodyLent
+	}
+	return nil
 }
 
 func (b *openedBody) isClosed() bool {

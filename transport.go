@@ -287,7 +287,6 @@ func (t *Transport) readBody(req *http.Request) ([]byte, error) {
 		if req.ContentLength > t.maxRequest {
 			return nil, newError(CodeTooLarge, 0, nil)
 		}
-		buf := &buffer{b: make([]byte, 0, min(max(req.ContentLength, 0)+1, firstReading))}
 		// A body that stalls is closed when its call ends. That may look like its end.
 		ctx := req.Context()
 		stop := context.AfterFunc(ctx, closing)
@@ -296,6 +295,7 @@ func (t *Transport) readBody(req *http.Request) ([]byte, error) {
 		if expected == 0 {
 			expected = -1 // as http.Request has it where there is a body
 		}
+		buf := newReadBuffer(expected) // never freed: it may have to be sealed again
 		more, err := buf.readFrom(req.Body, expected, t.maxRequest)
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

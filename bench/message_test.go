@@ -113,17 +113,16 @@ func BenchmarkMessage(b *testing.B) {
 		p := newParty(b, suite)
 		for _, size := range sizes {
 			name := fmt.Sprintf("profile=message/suite=%v/size=%s", suite, size.name)
-			b.Run(name+"/by=sealhttp", func(b *testing.B) {
-				handler := p.middleware(b).Handler(harness.Reply(size.bytes))
-				call, want := p.messageCall(b, size.bytes), size.bytes+p.client.Public().Overhead()
-				measure(b, 2*size.bytes, func() { serve(b, call, handler, want) })
-			})
-			if size.bytes >= 1<<20 {
-				b.Run(name+"/by=sealhttp-pieces", func(b *testing.B) {
-					handler := p.middleware(b).Handler(harness.ReplyInPieces(size.bytes))
+			serves := func(by string, reply http.Handler) {
+				b.Run(name+"/by="+by, func(b *testing.B) {
+					handler := p.middleware(b).Handler(reply)
 					call, want := p.messageCall(b, size.bytes), size.bytes+p.client.Public().Overhead()
 					measure(b, 2*size.bytes, func() { serve(b, call, handler, want) })
 				})
+			}
+			serves("sealhttp", harness.Reply(size.bytes))
+			if size.bytes >= 1<<20 {
+				serves("sealhttp-pieces", harness.ReplyInPieces(size.bytes))
 			}
 			b.Run(name+"/by=circl", func(b *testing.B) { p.bareCircl(b, size.bytes) })
 			if suite == seal.X25519AES256GCM {

@@ -52,11 +52,13 @@ func NewPublicKey(suite Suite, id uint32, raw []byte, opts ...KeyOption) (*Publi
 	}
 	k := &PublicKey{suite: suite, id: id, bytes: bytes.Clone(raw)}
 	var err error
-	if k.kem, err = parsePublicKey(&suites[suite], raw); err == nil && suite == XWingAES256GCM {
-		k.std, err = xwing.kem.NewPublicKey(raw)
-	}
-	if err != nil {
+	if k.kem, err = parsePublicKey(&suites[suite], raw); err != nil {
 		return nil, keyError("public", suite, id, err)
+	}
+	if suite == XWingAES256GCM {
+		if k.std, err = xwing.kem.NewPublicKey(raw); err != nil { // as circl would have
+			return nil, keyError("public", suite, id, ErrNotCanonical)
+		}
 	}
 	k.apply(opts)
 	return k, nil

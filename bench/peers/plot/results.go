@@ -113,11 +113,7 @@ func readBenchmarks(path string) (*benchmarks, error) {
 
 // median returns the median of a benchmark's runs, 0 for one that was not run.
 func (b *benchmarks) median(name, unit string) float64 {
-	values := slices.Sorted(slices.Values(b.values[name][unit]))
-	if len(values) == 0 {
-		return 0
-	}
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+	return summary(slices.Clone(b.values[name][unit])).Center
 }
 
 // seconds is the median of a benchmark's time for one call.
@@ -137,18 +133,23 @@ func (b *benchmarks) differences(name, to string) benchmath.Summary {
 	return b.compared(name, to, func(x, y float64) float64 { return x - y })
 }
 
-// compared is the median of what f makes of each run, in the interval that it is in with
-// 95 % confidence, as benchstat has both.
+// compared is the summary of what f makes of each run.
 func (b *benchmarks) compared(name, to string, f func(x, y float64) float64) benchmath.Summary {
 	x, y := b.values[name]["sec/op"], b.values[to]["sec/op"]
 	var all []float64
 	for i := range min(len(x), len(y)) {
 		all = append(all, f(x[i], y[i]))
 	}
-	if len(all) == 0 {
+	return summary(all)
+}
+
+// summary is the median, in the interval that it is in with 95 % confidence, as benchstat
+// has both. It sorts the values. Of none it is 0.
+func summary(values []float64) benchmath.Summary {
+	if len(values) == 0 {
 		return benchmath.Summary{}
 	}
-	return benchmath.AssumeNothing.Summary(benchmath.NewSample(all, nil), 0.95)
+	return benchmath.AssumeNothing.Summary(benchmath.NewSample(values, nil), 0.95)
 }
 
 // The sizes that are measured.
